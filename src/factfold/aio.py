@@ -1,0 +1,474 @@
+"""`AsyncStore`: tasks around the heart. One task of the store's own leads while there is work; others load."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from datetime import datetime
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar, cast, overload
+
+from factfold.batch import Heart
+from factfold.codec import Transform
+from factfold.errors import FactfoldError, StoreClosedError
+from factfold.events import RecordedEvent
+from factfold.job import Job, Turn, refuse_inside_command
+from factfold.loads import LoadTask
+from factfold.once import Once
+from factfold.reading import PAGE, Query, log_query, read_page, stream_query
+from factfold.receipt import Receipt
+from factfold.requests import perform
+from factfold.retry import Retry
+from factfold.settings import Settings, Stats, do_nothing, read_state, read_version, utc_now
+from factfold.storage import _fork
+from factfold.storage.base import AsyncEngine, AsyncLog, Storage, StreamInfo
+from factfold.streams import Stream, StreamType
+from factfold.transaction import AnyStreamType, Transaction
+from factfold.verification import Verification, Verifier
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class AsyncStore:
+    """Executes commands against one namespace of a storage, from any number of tasks of one event loop.
+
+    It opens when it is entered, or at its first use, in the loop that runs then. Commands are plain functions: they
+    run on the loop, in batches of at most about ten milliseconds, and never wait for anything.
+
+    Args:
+        storage: a url (`memory:`, `sqlite:///bank.db`) or a storage object (`Memory()`, `SQLite("bank.db")`).
+        namespace: one total order of events, one unit of atomicity; many fit in one database.
+        cache_size: of how many streams the folded states are kept in memory, while no command needs them.
+        retry: how often a command is decided again when others were faster.
+        clock: gives `tx.now`, an aware datetime.
+        transform: rewrites the JSON of events before they are stored, and back: for encryption or compression.
+
+    Raises:
+        InvalidUrlError, InvalidNamespaceError: the arguments cannot be used.
+        MissingDriverError: the storage needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        storage: str | Storage,
+        *,
+        namespace: str = "default",
+        cache_size: int = 10_000,
+        retry: Retry = Retry(),  # noqa: B008 - it is immutable
+        clock: Callable[[], datetime] = utc_now,
+        transform: Transform | None = None,
+    ) -> None:
+        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform)
+        self._connections = _Connections(self._settings.storage)
+        self._siblings: list[AsyncStore] = []
+        self._owner = True
+        self._begin()
+
+    def _begin(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._heart: Heart | None = None
+        self._log: AsyncLog | None = None
+        self._leader: asyncio.Task[None] | None = None
+        self._loaders: set[asyncio.Task[None]] = set()
+        self._closed = False
+        _fork.register(self)
+
+    async def __aenter__(self) -> Self:
+        """Opens the store, so that what is wrong with the storage shows now."""
+        refuse_inside_command()
+        await self._ready()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncStore({self._settings.storage.name!r}, namespace={self._settings.namespace!r})"
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    async def execute(
+        self, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Receipt[R]:
+        """Runs a command and writes what it appended, all or nothing. Does I/O.
+
+        The command may run more than once. When this returns, what was appended is durable. If the caller is cancelled
+        before the command was begun, it never runs; after that its outcome is unknown to this caller: `execute_once`
+        finds it out.
+
+        Raises:
+            Exception: what the command raised, unchanged; then nothing was written.
+            InvalidCommandError, ImpureCommandError, EncodingError: the command does what a command must not.
+            ConflictError: other writers were faster too often.
+            OutcomeUnknownError: the connection broke and could not be restored.
+            StoreUnavailableError, AppendRefusedError, LogDivergedError: the storage cannot; nothing was written.
+            NestedExecutionError: called inside a command.
+        """
+        job = self._settings.job(command, args, kwargs)
+        return cast("Receipt[R]", await self._serve((await self._ready())[0], job))  # the command's own result
+
+    async def execute_once(
+        self, key: str, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Receipt[R]:
+        """Runs a command once per key, for ever and in any process; a repetition gives the first run's receipt.
+
+        A command that raises leaves the key free. The result is stored as JSON: annotate what the command returns.
+
+        Raises:
+            KeyReusedError: the key was used with another command.
+            EncodingError: the result cannot be stored, or would come back as something else.
+            Exception: as `execute`.
+        """
+        once = Once(key, command, args, kwargs)
+        receipt = once.receipt(await self.execute(once))
+        if not isinstance(receipt, Receipt):
+            log = (await self._ready())[1]
+            (stored,) = await log.read_stream(once.last_page())
+            events = await log.read(once.events_page(stored, receipt)) if receipt.events else ()
+            receipt = once.repeated(receipt, events, self._settings.transform)
+        return cast("Receipt[R]", receipt)  # once keeps the result of the command
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    async def state(self, stream: Stream[S, E], /) -> S:
+        """The folded state, not older than any commit acknowledged before the call. Does I/O."""
+        return (await self.execute(read_state, stream)).result
+
+    async def version(self, stream: Stream[S, E], /) -> int:
+        """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
+        return (await self.execute(read_version, stream)).result
+
+    def events(
+        self,
+        stream: Stream[S, E],
+        /,
+        *,
+        after_version: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> AsyncIterator[RecordedEvent[E]]:
+        """The events of a stream that its fold looks at, in order, from the one after `after_version` on.
+
+        Backwards they come from the end, or from the one before `after_version` where that is given. It reads in
+        pages, in constant memory, and keeps nothing open between them.
+
+        Raises:
+            DecodingError: an event cannot be decoded.
+        """
+        return self._pages(stream_query(stream, after_version, limit, backwards, self._settings.transform))
+
+    @overload
+    def log(
+        self,
+        *,
+        types: StreamType[S, E],
+        category: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> AsyncIterator[RecordedEvent[E]]: ...
+    @overload
+    def log(
+        self,
+        *,
+        types: type[E],
+        category: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> AsyncIterator[RecordedEvent[E]]: ...
+    @overload
+    def log(
+        self,
+        *,
+        types: object = None,
+        category: str | None = None,
+        stream: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+        system: bool = False,
+    ) -> AsyncIterator[RecordedEvent[object]]: ...
+
+    def log(
+        self,
+        *,
+        types: object = None,
+        category: str | None = None,
+        stream: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+        system: bool = False,
+    ) -> AsyncIterator[RecordedEvent[object]]:
+        """The log in order, from the position after `after` on. Reads in pages, in constant memory.
+
+        Args:
+            types: a class, a union of classes, or a stream type: only these events, decoded (a stream type's are those
+                of its category). Without it `event` is the plain JSON value.
+            category: only events that belong to a stream of this category.
+            stream: the id of a stream: only its events, as plain JSON. Not together with the others but `limit` and
+                `backwards`.
+            after: a position. Backwards, the log is read down from the one before it (0: from the head).
+            limit: how many events at most.
+            backwards: the latest first.
+            system: also the library's own events, whose types begin with "$".
+
+        Raises:
+            DecodingError: an event cannot be decoded.
+        """
+        return self._pages(
+            log_query(types, category, stream, after, limit, backwards, system, self._settings.transform)
+        )
+
+    def streams(self, category: str | None = None) -> AsyncIterator[StreamInfo]:
+        """The streams, all or those of a category, with version and last position, in order of their ids."""
+        refuse_inside_command()
+        return self._stream_pages(category)
+
+    async def head(self) -> int:
+        """The position of the last event, 0 in an empty log. Does I/O."""
+        refuse_inside_command()
+        return (await (await self._ready())[1].head()).position
+
+    def stats(self) -> Stats:
+        """What this store has done so far. No I/O."""
+        refuse_inside_command()
+        return Stats.of(self._heart)
+
+    async def verify(self, *stream_types: AnyStreamType) -> Verification:
+        """Reads the whole log and reports what is wrong with it. Takes time and memory that grow with the streams.
+
+        It looks for gaps in positions and versions, memberships without event, events that do not decode, and stored
+        type names that no given fold of their category knows. Categories without a given stream type are not decoded.
+        """
+        refuse_inside_command()
+        log = (await self._ready())[1]
+        verifier = Verifier([stream_type.fold for stream_type in stream_types], self._settings.transform)
+        while stored := await log.read(verifier.page()):
+            verifier.log(stored)
+        after: str | None = ""
+        while after is not None:
+            after = verifier.streams(await log.streams(None, after, PAGE))
+        return verifier.result(await log.problems())
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def namespace(self, name: str) -> AsyncStore:
+        """A store for another namespace of the same storage, which shares the connections and threads.
+
+        It is closed with this one, or on its own.
+        """
+        refuse_inside_command()
+        sibling = AsyncStore.__new__(AsyncStore)
+        sibling._settings = self._settings.sibling(name)
+        sibling._connections = self._connections
+        sibling._siblings = []
+        sibling._owner = False
+        sibling._begin()
+        self._siblings.append(sibling)
+        return sibling
+
+    async def close(self) -> None:
+        """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
+        refuse_inside_command()
+        for sibling in self._siblings:
+            await sibling.close()
+        closed, self._closed = self._closed, True
+        if closed:
+            return
+        heart = self._heart
+        if heart is not None:
+            with contextlib.suppress(FactfoldError):
+                await self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
+            heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
+            if self._leader is not None:
+                await asyncio.wait([self._leader])
+            for loader in self._loaders:
+                loader.cancel()
+        if self._owner:
+            await self._connections.close()
+
+    def before_fork(self) -> None:
+        """Nothing to do: the child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Takes nothing over from the parent: its loop, its tasks and its callers do not exist here."""
+        closed = self._closed
+        self._begin()
+        self._closed = closed
+
+    # -- inside: opening -------------------------------------------------------------------------------------------
+
+    async def _ready(self) -> tuple[Heart, AsyncLog]:
+        """The heart and the log, opened at the first use."""
+        if self._closed:
+            raise StoreClosedError(f"{self!r} is closed: open another one")
+        loop = asyncio.get_running_loop()
+        if self._loop is not loop:
+            if self._loop is not None:
+                raise StoreClosedError(
+                    f"{self!r} belongs to the event loop in which it was opened, and was used in another one. "
+                    "Open one store in each loop; close it before its loop ends."
+                )
+            self._loop = loop
+        if self._heart is None or self._log is None:
+            engine = await self._connections.engine()
+            log = await engine.log(self._settings.namespace)
+            if self._heart is None or self._log is None:  # somebody else may have been faster
+                self._log = log
+                self._heart = self._settings.heart(
+                    engine.capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
+                )
+        return self._heart, self._log
+
+    # -- inside: the tasks around the heart ------------------------------------------------------------------------
+
+    async def _serve(self, heart: Heart, job: Job) -> Receipt[object]:
+        """Queues a job and waits for its end."""
+        answered = asyncio.get_running_loop().create_future()
+        job.wake = lambda: None if answered.done() else answered.set_result(None)
+        heart.submit(job)
+        self._appoint(heart)
+        try:
+            await answered
+        except BaseException:
+            heart.leave(job)
+            raise
+        return job.receipt()
+
+    def _appoint(self, heart: Heart) -> None:
+        """Sees to it that somebody leads and that somebody loads, when there is need."""
+        if self._leader is None and heart.has_work:
+            self._leader = self._start(self._lead(heart))
+        while (task := heart.next_load()) is not None:
+            loader = self._start(self._load(heart, task))
+            self._loaders.add(loader)
+            loader.add_done_callback(self._loaders.discard)
+
+    async def _lead(self, heart: Heart) -> None:
+        """Serves one batch after the other, as long as there is work."""
+        try:
+            while heart.has_work:
+                await self._batch(heart)
+                self._appoint(heart)
+        finally:
+            self._leader = None
+            if heart.has_work:  # this task was cancelled, by somebody who cancels whatever task there is
+                self._appoint(heart)
+
+    async def _batch(self, heart: Heart) -> None:
+        log = self._log
+        assert log is not None
+        steps = heart.lead()
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = await perform(request, log, asyncio.sleep)
+                except Exception as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+        except StopIteration:
+            pass
+        except Exception as error:
+            await log.unlock()
+            heart.crash(error)
+        except BaseException:
+            heart.abandon()
+            await log.unlock()
+            raise
+
+    async def _load(self, heart: Heart, task: LoadTask) -> None:
+        log = self._log
+        assert log is not None
+        try:
+            task.fold(await log.load(task.load), heart.decode)
+        except Exception as error:
+            heart.load_failed(task, error)
+        except BaseException:
+            heart.load_abandoned(task)
+            raise
+        else:
+            heart.loaded(task)
+        finally:
+            if not self._closed:
+                self._appoint(heart)
+
+    @staticmethod
+    def _start(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        return asyncio.get_running_loop().create_task(work)
+
+    # -- inside: reading -------------------------------------------------------------------------------------------
+
+    async def _pages(self, query: Query[E]) -> AsyncIterator[RecordedEvent[E]]:
+        log = (await self._ready())[1]
+        while (page := query.page()) is not None:
+            for recorded in query.take(page, await read_page(log, page)):
+                yield recorded
+
+    async def _stream_pages(self, category: str | None) -> AsyncIterator[StreamInfo]:
+        log, after = (await self._ready())[1], ""
+        while page := await log.streams(category, after, PAGE):
+            for info in page:
+                yield info
+            after = page[-1].id
+
+
+def _notify(job: Job) -> None:
+    """Wakes a job's caller when it is answered: loading and leading are not its business."""
+    if job.turn is Turn.DONE and job.wake is not None:
+        job.wake()
+
+
+def _interrupts(job: Job) -> bool:
+    """Commands run on the loop, where asyncio turns Ctrl-C into a cancellation."""
+    return False
+
+
+class _Connections:
+    """An engine that sibling stores share, opened at the first use."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._engine: asyncio.Task[AsyncEngine] | None = None
+        self._closed = False
+        _fork.register(self)
+
+    async def engine(self) -> AsyncEngine:
+        if self._closed:
+            raise StoreClosedError(f"The store on {self._storage.name} is closed: open another one")
+        if self._engine is None:
+            self._engine = asyncio.get_running_loop().create_task(self._storage.open_async())
+        opening = self._engine
+        try:
+            return await asyncio.shield(opening)
+        except Exception:
+            if self._engine is opening:
+                self._engine = None
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        if self._engine is not None:
+            await (await self._engine).close()
+
+    def before_fork(self) -> None:
+        """Nothing to do: the engine sees to its connections."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """The engine's loop and threads do not exist here."""
+        self._engine = None

@@ -1,0 +1,550 @@
+"""The heart: many waiting commands become what to load, one append, and their outcomes. It does no I/O.
+
+`Heart.lead()` is a generator. It yields what is to be done (a `Request`) and is sent the answer, or thrown the error. A
+driver performs the requests, with threads (`store.py`) or tasks (`aio.py`), and calls the other methods while it holds
+the `guard`. One leader at a time; whoever calls may load at the same time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import AbstractContextManager
+
+from msgspec import Struct
+
+from factfold.cache import Cache, Decode, Key
+from factfold.errors import (
+    AppendRefusedError,
+    ConflictError,
+    FactfoldError,
+    LockLostError,
+    LogDivergedError,
+    OutcomeUnknownError,
+    StoreClosedError,
+    StoreUnavailableError,
+)
+from factfold.events import new_event_ids
+from factfold.job import Job, Turn
+from factfold.loads import Loading, LoadTask
+from factfold.overlay import Overlay, Seal
+from factfold.requests import Answer, AskHead, Lock, Request, Resolve, Sleep, Steps, Unlock
+from factfold.retry import Retry
+from factfold.storage.base import Append, Appended, Check, Conflict, Head, NewEvent, News, StoredEvent
+from factfold.transaction import Transaction
+
+MAX_COMMANDS = 1000
+MAX_BYTES = 4 * 1024 * 1024
+MAX_SECONDS = 0.01
+
+
+class Counters(Struct):
+    """What the heart has done since it was made."""
+
+    commands: int = 0
+    batches: int = 0
+    attempts: int = 0
+    conflicts: int = 0
+    loads: int = 0
+
+
+class Batch:
+    """Commands that are decided together. `append` is what was sent for them, `answer` what came back."""
+
+    __slots__ = ("answer", "append", "jobs", "overlay")
+
+    def __init__(self, overlay: Overlay) -> None:
+        self.jobs: list[Job] = []
+        self.overlay = overlay
+        self.append: Append | None = None
+        self.answer: Appended | None = None
+
+
+class Heart:
+    """Commands in, outcomes out; loads and appends between them.
+
+    Args:
+        cache_size: how many streams' states to keep.
+        retry: how often to decide.
+        locks: whether the engine lets a batch be decided under the writers' lock.
+        decode: turns a stored event into one that a fold takes.
+        seal: turns an event's bytes into those that are stored.
+        guard: held around everything that callers and the leader share.
+        notify: told, with the guard held, that a job's turn has changed.
+        interrupts: whether a KeyboardInterrupt in this job's command is meant for the thread that runs it.
+    """
+
+    def __init__(
+        self,
+        *,
+        cache_size: int,
+        retry: Retry,
+        locks: bool,
+        decode: Decode,
+        seal: Seal | None,
+        guard: AbstractContextManager[object],
+        notify: Callable[[Job], None],
+        interrupts: Callable[[Job], bool],
+    ) -> None:
+        self.cache = Cache(cache_size, decode)
+        self.counters = Counters()
+        self._retry = retry
+        self._locks = locks
+        self.decode = decode
+        self._seal = seal
+        self._guard = guard
+        self._notify = notify
+        self._interrupts = interrupts
+        self._queue: deque[Job] = deque()
+        self._loading: dict[Key, Loading] = {}
+        self._arrived: deque[LoadTask] = deque()
+        self._left: deque[Job] = deque()
+        self._batch: Batch | None = None
+        self._parts: deque[list[Job]] = deque()
+        self._spoiled = True
+        self._generation = 0
+
+    # -- for callers, with the guard held --------------------------------------------------------------------------
+
+    def submit(self, job: Job) -> None:
+        """Queues a job."""
+        job.turn = Turn.WAITING
+        self._queue.append(job)
+
+    def leave(self, job: Job) -> None:
+        """The caller goes away. What was not begun is not done; what was begun goes on, and nobody hears of it."""
+        job.left = True
+        if job in self._queue:
+            self._queue.remove(job)
+        for key in job.missing:
+            if (loading := self._loading.get(key)) is not None and job in loading.jobs:
+                loading.jobs.remove(job)
+                if not loading.jobs and loading.task is None:
+                    del self._loading[key]
+        for task in {loading.task for loading in self._loading.values()}:
+            if task is not None and task.loader is job:
+                self.load_abandoned(task)
+        self._left.append(job)
+
+    def next_leader(self) -> Job | None:
+        """The job whose caller has waited longest for a leader, if there is work for one."""
+        waiting: list[Iterable[Job]] = [self._batch.jobs if self._batch else (), *self._parts, self._queue]
+        return next((job for jobs in waiting for job in jobs if job.turn is Turn.WAITING and not job.left), None)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a leader would find something to do."""
+        return bool(self._queue or self._batch or self._parts)
+
+    @property
+    def has_loads(self) -> bool:
+        """Whether anybody waits for a load."""
+        return bool(self._loading)
+
+    def next_load(self, job: Job | None = None) -> LoadTask | None:
+        """What to load next: of what this job misses (of what any job misses), that which nobody loads yet."""
+        keys = self._loading if job is None else job.missing
+        waiting = [found for key in keys if (found := self._loading.get(key)) is not None and found.task is None]
+        if not waiting:
+            return None
+        after = None if self._spoiled else self.cache.head
+        self.counters.loads += 1
+        return LoadTask(waiting, after, self._generation, job)
+
+    def can_load(self, job: Job) -> bool:
+        """Whether `next_load` would give something."""
+        return any((found := self._loading.get(key)) is not None and found.task is None for key in job.missing)
+
+    def loaded(self, task: LoadTask) -> None:
+        """What the task brought is folded (`LoadTask.fold`): queues the jobs that have all they missed."""
+        self._arrived.append(task)
+        for loading in task.loadings:
+            if loading.complete:
+                for job in loading.jobs:
+                    job.missing.discard(loading.key)
+                    if not job.missing and job.turn is Turn.LOADING and not job.left:
+                        self.submit(job)
+                        self._notify(job)
+        self._landed(task)
+
+    def load_failed(self, task: LoadTask, error: BaseException) -> None:
+        """The storage could not answer: so all jobs that wait for it are told."""
+        if isinstance(error, LogDivergedError):
+            self._spoil()
+        for loading in task.loadings:
+            for job in loading.jobs:
+                if job.turn is not Turn.DONE and not job.left:
+                    self._end(job, error)
+                    self._left.append(job)
+            loading.complete = True
+        self._landed(task)
+
+    def load_abandoned(self, task: LoadTask) -> None:
+        """The loader was interrupted, anywhere: somebody else has to load instead."""
+        for loading in task.loadings:
+            if loading.task is not task:
+                continue
+            loading.restart()
+            for job in loading.jobs:
+                if job.turn is Turn.LOADING:
+                    job.missing.add(loading.key)
+                self._notify(job)  # the interruption may have come just before
+        self._landed(task)
+
+    def next_loader(self) -> Job | None:
+        """A job that waits for a load which nobody does."""
+        idle = (loading for loading in self._loading.values() if loading.task is None)
+        waiting = (job for loading in idle for job in loading.jobs)
+        return next((job for job in waiting if job.turn is Turn.LOADING and not job.left), None)
+
+    def _landed(self, task: LoadTask) -> None:
+        for loading in reversed(task.loadings):
+            if loading.task is not task:
+                continue
+            loading.task = None
+            known = self._loading.pop(loading.key, None)
+            if known is not None and loading.jobs and not loading.complete:
+                self._loading[loading.key] = loading  # the long one behind those that it left no room for
+
+    def close(self, error: FactfoldError) -> None:
+        """Answers everyone who still waits with the error."""
+        jobs = [*self._queue, *(job for loading in self._loading.values() for job in loading.jobs)]
+        self._queue.clear()
+        self._loading.clear()
+        for job in jobs:
+            if job.turn is not Turn.DONE:
+                self._end(job, error)
+
+    # -- for the leader --------------------------------------------------------------------------------------------
+
+    def lead(self) -> Steps:
+        """Serves one batch, after what an interrupted leader has left."""
+        if self._batch is not None or self._parts:
+            yield from self._recover()
+        if self._spoiled:
+            yield from self._start_over()
+            if self._spoiled:
+                return
+        if self._arrived or self._left:
+            self._install()
+        self._batch = batch = Batch(self._overlay())
+        deadline = time.monotonic() + MAX_SECONDS
+        while self._queue and self._take(batch):
+            self._run(batch, batch.jobs[-1])
+            if batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= MAX_COMMANDS or time.monotonic() >= deadline:
+                break
+        yield from self._decide(batch)
+        while self._parts and not self._spoiled:
+            self._batch = batch = Batch(self._overlay())
+            batch.jobs = self._parts[0]
+            self._parts.popleft()
+            self._run_again(batch)
+            yield from self._decide(batch)
+        self._batch = None
+        self.cache.trim()
+
+    def abandon(self) -> None:
+        """The leader was interrupted, anywhere. The next one settles what was sent, and begins again with the rest."""
+        self._spoil()
+        with self._guard:
+            for jobs in (self._batch.jobs if self._batch else (), *self._parts):
+                for job in jobs:
+                    self._notify(job)  # the interruption may have come just before
+
+    def crash(self, error: BaseException) -> None:
+        """The leader failed in a way that nobody foresaw: everyone in its batch is told, and the states are dropped."""
+        self._spoil()
+        batch, self._batch = self._batch, None
+        jobs = [*(batch.jobs if batch else ()), *(job for part in self._parts for job in part)]
+        self._parts.clear()
+        if batch is not None and batch.answer is not None:
+            self._deliver(batch, self._store(batch, batch.answer))
+        with self._guard:
+            for job in jobs:
+                if job.turn is not Turn.DONE:
+                    self._end(job, error)
+
+    # -- what an interrupted leader has left -----------------------------------------------------------------------
+
+    def _recover(self) -> Steps:
+        batch = self._batch
+        if batch is not None and batch.append is not None:
+            try:
+                if batch.answer is None:
+                    batch.answer = yield from self._resolve(batch.append)
+                if batch.answer is not None:
+                    self._deliver(batch, self._store(batch, batch.answer))
+            except FactfoldError as error:
+                self._answer(batch.jobs, error)
+        with self._guard:
+            for jobs in (*reversed(self._parts), batch.jobs if batch else ()):
+                for job in reversed(jobs):
+                    if job.turn in (Turn.WAITING, Turn.LEADING) and not job.left and job not in self._queue:
+                        self._queue.appendleft(job)
+            self._batch = None
+            self._parts.clear()
+
+    def _start_over(self) -> Steps:
+        try:
+            head = yield AskHead()
+        except Exception as error:
+            with self._guard:
+                self._parts.append(list(self._queue))
+                self._queue.clear()
+            self._answer(self._parts[-1], error)
+            self._parts.clear()
+        else:
+            assert isinstance(head, Head)
+            self.cache.reset(head)
+            self._spoiled = False
+
+    def _spoil(self) -> None:
+        self._spoiled = True
+        self._generation += 1
+
+    def _install(self) -> None:
+        """Takes what was loaded into the cut, and lets go of what nobody waits for any more."""
+        while self._arrived:
+            task = self._arrived.popleft()
+            if task.generation != self._generation or task.loaded is None:
+                continue
+            if task.loaded.news is not None:
+                self.cache.hear(task.loaded.news, task.keys)
+            for loading, fetched in task.complete:
+                if self.cache.install(fetched):
+                    for job in loading.jobs:
+                        if job.turn is not Turn.DONE and not job.left:
+                            self.cache.pin(loading.stream.id, job)
+                            job.pins.add(loading.stream.id)
+        while self._left:
+            self._unpin(self._left.popleft())
+
+    # -- running ---------------------------------------------------------------------------------------------------
+
+    def _take(self, batch: Batch) -> bool:
+        with self._guard:
+            if not self._queue:
+                return False
+            batch.jobs.append(self._queue[0])
+            self._queue.popleft()
+        return True
+
+    def _run(self, batch: Batch, job: Job) -> None:
+        tx = Transaction(batch.overlay, job)
+        if not job.run(tx, self._interrupts):
+            with self._guard:
+                job.missing.clear()  # an interrupted leader may have left something
+                for stream in tx.suspended:
+                    if not self.cache.holds(stream.key):
+                        job.missing.add(stream.key)
+                        self._loading.setdefault(stream.key, Loading(stream)).jobs.append(job)
+                job.turn = Turn.LOADING
+                self._notify(job)
+            batch.jobs.remove(job)
+
+    def _overlay(self) -> Overlay:
+        return Overlay(self.cache, self._seal)
+
+    def _run_again(self, batch: Batch) -> None:
+        """Runs all commands of a batch once more, on the states as they are now."""
+        batch.append = None
+        batch.overlay = self._overlay()
+        for job in list(batch.jobs):
+            self._run(batch, job)
+
+    # -- deciding --------------------------------------------------------------------------------------------------
+
+    def _decide(self, batch: Batch) -> Steps:
+        """Writes what the batch appended under the boundary of what it read; runs it again until that holds."""
+        self.counters.batches += bool(batch.jobs)
+        try:
+            attempt = 1
+            locked = fresh = False
+            while batch.jobs:
+                self._count_attempt(batch)
+                if not batch.overlay.events:
+                    if locked:
+                        yield Unlock()
+                    elif not fresh:
+                        news = yield self._check(batch)
+                        assert isinstance(news, News)
+                        self._hear(batch, news)
+                        if news.touched:
+                            fresh = True  # the cut is now one that was the log's head after these commands were called
+                            self._run_again(batch)
+                            continue
+                    self._answer(batch.jobs)
+                    return
+                batch.append = self._append(batch)
+                locked = False
+                try:
+                    answer = yield batch.append
+                except AppendRefusedError as error:
+                    self._split(batch, error)
+                    return
+                except LockLostError:
+                    answer = None
+                except (StoreUnavailableError, LogDivergedError, StoreClosedError):
+                    batch.append = None
+                    raise
+                except Exception as error:  # also what the storage did not foresee: nobody knows what it has written
+                    answer = yield from self._resolve(batch.append)
+                    if answer is None and not isinstance(error, OutcomeUnknownError):
+                        batch.append = None
+                        raise
+                if isinstance(answer, Appended):
+                    self._commit(batch, answer)
+                    return
+                assert answer is None or isinstance(answer, Conflict)
+                append, batch.append = batch.append, None
+                self.counters.conflicts += 1
+                if answer is not None:
+                    self._hear(batch, answer.news)
+                if attempt == self._retry.max_attempts:
+                    self._fail_writers(batch, ConflictError(_touched(batch, append, answer), attempt))
+                    return
+                if self._locks:
+                    news = yield Lock(self._check(batch))
+                    assert isinstance(news, News)
+                    self._hear(batch, news)
+                    locked = True
+                else:
+                    yield Sleep(self._retry.delay(attempt))
+                attempt += 1
+                fresh = True
+                self._run_again(batch)
+            if locked:
+                yield Unlock()
+        except StoreUnavailableError as error:
+            self._fail_writers(batch, error)
+        except FactfoldError as error:
+            self._answer(batch.jobs, error)
+            if isinstance(error, LogDivergedError):
+                self._spoil()
+                yield from self._start_over()
+
+    def _count_attempt(self, batch: Batch) -> None:
+        self.counters.attempts += 1
+        for job in batch.jobs:
+            job.attempts += 1
+
+    def _resolve(self, append: Append) -> Generator[Request, Answer, Appended | None]:
+        reason: Exception | None = None
+        for attempt in range(1, self._retry.max_attempts + 1):
+            try:
+                answer = yield Resolve(append)
+            except Exception as error:  # whatever it is, the question is still open
+                reason = error
+                if isinstance(error, StoreClosedError):
+                    break
+            else:
+                assert answer is None or isinstance(answer, Appended)
+                return answer
+            yield Sleep(self._retry.delay(attempt))
+        raise OutcomeUnknownError(
+            "The connection broke while events were appended, and the storage could not be asked since whether they "
+            "were written. Ask for the state, or use execute_once, whose repetition has no further effect."
+        ) from reason
+
+    def _check(self, batch: Batch) -> Check:
+        assert self.cache.head is not None
+        return batch.overlay.check(self.cache.head)
+
+    def _append(self, batch: Batch) -> Append:
+        ids = iter(new_event_ids(len(batch.overlay.events)))
+        events = [
+            NewEvent(
+                next(ids),
+                pending.event_type.name,
+                pending.event_type.version,
+                pending.stored,
+                job.metadata,
+                pending.streams,
+            )
+            for job in batch.jobs
+            for pending in job.events
+        ]
+        return Append(tuple(events), self._check(batch))
+
+    def _hear(self, batch: Batch, news: News) -> None:
+        if news.head != self.cache.head:
+            self.cache.hear(news, batch.overlay.keys() if news.too_far else ())
+
+    def _split(self, batch: Batch, error: AppendRefusedError) -> None:
+        """The storage refuses something of this batch: its parts are run again, until only that is left."""
+        if sum(1 for job in batch.jobs if job.events) == 1:
+            self._fail_writers(batch, error)
+            return
+        half = len(batch.jobs) // 2
+        self._parts.extendleft((batch.jobs[half:], batch.jobs[:half]))
+        batch.append, batch.jobs = None, []
+
+    def _fail_writers(self, batch: Batch, error: FactfoldError) -> None:
+        """Those who wanted to write are told why they cannot; the others are decided without them."""
+        writers = [job for job in batch.jobs if job.events] or batch.jobs
+        others = [job for job in batch.jobs if job not in writers]
+        if others:
+            self._parts.appendleft(others)
+        batch.append, batch.jobs = None, writers
+        self._answer(writers, error)
+
+    # -- answering -------------------------------------------------------------------------------------------------
+
+    def _commit(self, batch: Batch, answer: Appended) -> None:
+        batch.answer = answer
+        stored = self._store(batch, answer)
+        self._hear(batch, answer.news)
+        batch.overlay.commit(stored, answer)
+        self._deliver(batch, stored)
+
+    def _store(self, batch: Batch, answer: Appended) -> list[StoredEvent]:
+        """The events of the append as they stand in the log."""
+        assert batch.append is not None
+        versions = dict(answer.versions)
+        stored: list[StoredEvent] = []
+        for position, new in enumerate(batch.append.events, answer.first):
+            at: dict[str, int] = {}
+            for stream in new.streams:
+                at[stream] = versions[stream] = versions[stream] + 1
+            stored.append(
+                StoredEvent(
+                    position, new.id, new.type, new.type_version, new.data, new.metadata, at, answer.recorded_at
+                )
+            )
+        return stored
+
+    def _deliver(self, batch: Batch, stored: Sequence[StoredEvent]) -> None:
+        index = 0
+        for job in batch.jobs:
+            job.stored = stored[index : index + len(job.events)]
+            index += len(job.events)
+        self._answer(batch.jobs)
+
+    def _answer(self, jobs: Sequence[Job], error: BaseException | None = None) -> None:
+        with self._guard:
+            for job in jobs:
+                if job.turn is not Turn.DONE:
+                    self.counters.commands += 1
+                    self._end(job, job.error if error is None else error)
+        for job in jobs:
+            if job.pins:
+                self._unpin(job)
+
+    def _end(self, job: Job, error: BaseException | None) -> None:
+        job.error = error
+        job.turn = Turn.DONE
+        self._notify(job)
+
+    def _unpin(self, job: Job) -> None:
+        for stream in job.pins:
+            self.cache.unpin(stream, job)
+        job.pins.clear()
+
+
+def _touched(batch: Batch, append: Append, answer: Conflict | None) -> list[str]:
+    """The streams on which the batch lost."""
+    if answer is None:
+        return list(dict.fromkeys(stream for stream, _ in batch.overlay.boundary))
+    selections = append.check.selections
+    return list(dict.fromkeys(selections[index].stream for index in sorted(answer.news.touched)))

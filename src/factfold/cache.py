@@ -1,0 +1,238 @@
+"""One cut of the log: folded states, all valid at one and the same position, and the least recently used ones dropped.
+
+Positions are dense, so the cache simply consumes the log in order: what this process commits, and the news that answers
+bring about others. A state whose stream is touched is advanced when the event is at hand and the stream's version
+follows exactly; otherwise it is dropped. Then the cut moves on. No state is ever taken from before or behind it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Hashable, Sequence
+from typing import Never, TypeAlias
+
+from factfold.folds import Fold
+from factfold.storage.base import Head, News, StoredEvent
+from factfold.streams import Stream
+
+AnyStream: TypeAlias = Stream[object, Never]
+"""A stream of whatever state and events."""
+
+Key: TypeAlias = tuple[str, Fold]
+"""What a state is cached under: a stream's id and the fold."""
+
+Decode: TypeAlias = Callable[[Fold, StoredEvent, str], object]
+"""Decodes a stored event for a fold that reads the stream of this id; raises DecodingError."""
+
+TAIL_EVENTS = 1000
+TAIL_EVENT_BYTES = 16 * 1024
+
+
+class Folded:
+    """A fold's state of one stream, and the version of the last event that it looks at.
+
+    Where folding failed there is no state, but the error, which whoever reads it gets.
+    """
+
+    __slots__ = ("error", "state", "version")
+
+    def __init__(self, state: object, version: int, error: Exception | None = None) -> None:
+        self.state = state
+        self.version = version
+        self.error = error
+
+
+class Slot:
+    """What is known of one stream: its version at the cut (None: not known exactly), its states, who pins them."""
+
+    __slots__ = ("folds", "pins", "suffix", "version")
+
+    def __init__(self, stream: str, version: int | None) -> None:
+        self.version = version
+        self.folds: dict[Fold, Folded] = {}
+        self.pins: set[Hashable] = set()
+        self.suffix = stream.partition(":")[2]
+
+
+class Fetched:
+    """A state that was folded from a load, as of `head`; not part of the cut until it is installed."""
+
+    __slots__ = ("fold", "folded", "head", "stream", "version")
+
+    def __init__(self, stream: str, fold: Fold, folded: Folded, version: int, head: Head) -> None:
+        self.stream = stream
+        self.fold = fold
+        self.folded = folded
+        self.version = version
+        self.head = head
+
+
+class Cache:
+    """Folded states at the cut `head`. `size` bounds the streams that are kept while nobody needs them.
+
+    `slots` is what is known of each stream; others may look at it, and only what is said here changes it.
+    """
+
+    def __init__(self, size: int, decode: Decode) -> None:
+        self.head: Head | None = None
+        self.hits = self.misses = self.evictions = self.refreshes = 0
+        self._size = size
+        self._decode = decode
+        self.slots: dict[str, Slot] = {}
+        self._unpinned: OrderedDict[str, None] = OrderedDict()
+        self._tail: deque[StoredEvent] = deque(maxlen=TAIL_EVENTS)
+
+    def __len__(self) -> int:
+        return len(self.slots)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def get(self, key: Key) -> Folded | None:
+        """The state at the cut, or None when it has to be loaded."""
+        stream, fold = key
+        slot = self.slots.get(stream)
+        if slot is None or (folded := slot.folds.get(fold)) is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        if not slot.pins:
+            self._unpinned.move_to_end(stream)
+        return folded
+
+    def holds(self, key: Key) -> bool:
+        """Whether `get` would give a state."""
+        slot = self.slots.get(key[0])
+        return slot is not None and key[1] in slot.folds
+
+    # -- moving the cut --------------------------------------------------------------------------------------------
+
+    def reset(self, head: Head) -> None:
+        """Drops everything and starts again at `head`."""
+        self.head = head
+        self.slots.clear()
+        self._unpinned.clear()
+        self._tail.clear()
+
+    def hear(self, news: News, asked: Sequence[Key | None]) -> None:
+        """Moves the cut to the news' head. `asked` tells what the selections asked about were, None: no fold's."""
+        assert self.head is not None
+        if news.head.position <= self.head.position:
+            return
+        if news.too_far:
+            untouched = {key for index, key in enumerate(asked) if index not in news.touched and key is not None}
+            self._keep_only(untouched)
+        else:
+            for stored in news.events[self.head.position - news.after.position :]:
+                self._consume(stored)
+        self.head = news.head
+
+    def own(self, events: Sequence[StoredEvent]) -> None:
+        """Moves the cut over events of this process, whose states the batch has moved on already."""
+        self.head = events[-1].head
+        for stored in events:
+            self._remember(stored)
+
+    def install(self, fetched: Fetched) -> bool:
+        """Takes a loaded state into the cut. False: the cut has moved too far since, it has to be loaded again."""
+        assert self.head is not None
+        folded, version = fetched.folded, fetched.version
+        slot = Slot(fetched.stream, version)
+        slot.folds[fetched.fold] = folded
+        if fetched.head.position > self.head.position:
+            return False
+        if fetched.head.position == self.head.position and fetched.head != self.head:
+            return False  # of another log, which stood in this one's place
+        if fetched.head.position < self.head.position:
+            if not self._tail or self._tail[0].position > fetched.head.position + 1:
+                return False
+            for stored in self._since(fetched.head.position):
+                if fetched.stream in stored.streams and not self._advance(slot, fetched.stream, stored):
+                    return False
+        if not slot.folds:
+            return False  # it could not be folded any further: loading it again will tell why
+        present = self.slots.get(fetched.stream)
+        if present is None:
+            self.slots[fetched.stream] = slot
+            self._unpinned[fetched.stream] = None
+        else:
+            present.version = slot.version
+            present.folds.setdefault(fetched.fold, folded)
+        return True
+
+    def pin(self, stream: str, owner: Hashable) -> None:
+        """Keeps a stream's states until `owner` lets go of them."""
+        if (slot := self.slots.get(stream)) is not None:
+            slot.pins.add(owner)
+            self._unpinned.pop(stream, None)
+
+    def unpin(self, stream: str, owner: Hashable) -> None:
+        """Lets go of a stream's states. What could not be folded is forgotten then, so that it is tried again."""
+        slot = self.slots.get(stream)
+        if slot is None or owner not in slot.pins:
+            return
+        slot.pins.remove(owner)
+        if not slot.pins:
+            slot.folds = {fold: folded for fold, folded in slot.folds.items() if folded.error is None}
+            self._unpinned[stream] = None
+
+    def trim(self) -> None:
+        """Evicts what was used least recently, down to the size."""
+        while len(self._unpinned) > self._size:
+            stream, _ = self._unpinned.popitem(last=False)
+            del self.slots[stream]
+            self.evictions += 1
+
+    def drop(self, stream: str) -> None:
+        """Forgets a stream's states."""
+        self.slots.pop(stream, None)
+        self._unpinned.pop(stream, None)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _consume(self, stored: StoredEvent) -> None:
+        for stream in stored.streams:
+            slot = self.slots.get(stream)
+            if slot is not None:
+                self.refreshes += 1
+                if not self._advance(slot, stream, stored):
+                    self.drop(stream)
+        self._remember(stored)
+
+    def _advance(self, slot: Slot, stream: str, stored: StoredEvent) -> bool:
+        version = stored.streams[stream]
+        if slot.version is not None and version != slot.version + 1:
+            return False
+        slot.version = version
+        for fold, folded in list(slot.folds.items()):
+            if stored.type not in fold.selected or folded.error is not None:
+                continue
+            try:
+                folded.state = fold.evolve(folded.state, self._decode(fold, stored, stream), slot.suffix)
+            except Exception:
+                del slot.folds[fold]  # whoever reads it loads it again, and hears why it cannot be folded
+            else:
+                folded.version = version
+        return True
+
+    def _keep_only(self, keys: set[Key]) -> None:
+        for stream, slot in list(self.slots.items()):
+            slot.folds = {fold: folded for fold, folded in slot.folds.items() if (stream, fold) in keys}
+            slot.version = None
+            if not slot.folds:
+                self.drop(stream)
+        self._tail.clear()
+
+    def _remember(self, stored: StoredEvent) -> None:
+        if len(stored.data) > TAIL_EVENT_BYTES:
+            self._tail.clear()  # it must have no gap, and is not worth that much memory
+        else:
+            self._tail.append(stored)
+
+    def _since(self, position: int) -> list[StoredEvent]:
+        found: list[StoredEvent] = []
+        for stored in reversed(self._tail):
+            if stored.position <= position:
+                break
+            found.append(stored)
+        found.reverse()
+        return found

@@ -1,0 +1,354 @@
+"""Event classes to JSON and back: one codec per class, which lets nothing through that would not come back."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Protocol, TypeVar
+from weakref import WeakValueDictionary
+
+import msgspec
+from msgspec import inspect as types_of_msgspec
+
+from factfold.annotations import describe, show
+from factfold.errors import DecodingError, DefinitionError, EncodingError
+from factfold.events import declaration, declare
+from factfold.immutability import check_event
+from factfold.records import is_pydantic, record_of
+from factfold.storage.base import StoredEvent
+
+T = TypeVar("T")
+
+ToJson = Callable[[object], bytes]
+FromJson = Callable[[bytes], object]
+
+
+class Transform(Protocol):
+    """The hook between codec and storage, for encryption or compression of event data.
+
+    `incoming(outgoing(data))` gives `data` back, in every process and for ever. What `outgoing` gives is JSON too.
+    """
+
+    def outgoing(self, data: bytes) -> bytes:
+        """JSON as the storage gets it."""
+        ...
+
+    def incoming(self, data: bytes) -> bytes:
+        """JSON as the event classes wrote it."""
+        ...
+
+
+# -- Event types -------------------------------------------------------------------------------------------------------
+
+
+class EventType:
+    """An event class as it is stored: its name, its version, its streams, its encoder and decoder."""
+
+    __slots__ = ("__weakref__", "cls", "decode", "encode", "name", "streams", "version")
+
+    cls: type
+    """The event class, exactly: subclasses are other types."""
+    name: str
+    """The stored type name."""
+    version: int
+    """The version of the class's fields, 1-based."""
+    streams: tuple[str, ...]
+    """The categories that every append must name; empty when nothing was declared."""
+    encode: Callable[[object], tuple[bytes, object]]
+    """Gives JSON and the twin: the event as decoded from just these bytes. Raises EncodingError naming the field."""
+    decode: FromJson
+    """Gives the event. Raises whatever the decoder raises."""
+
+    def __init__(self, cls: type, names: Mapping[str, object] | None = None) -> None:
+        declared = declaration(cls)
+        _check_event_class(cls, {} if names is None else names)
+        self.cls = cls
+        self.name = declared.name
+        self.version = declared.version
+        self.streams = declared.streams
+        to_json, self.decode = _codec(cls, describe(cls))
+        self.encode = _checked_encoder(cls, to_json, self.decode)
+
+    def __repr__(self) -> str:
+        return f"EventType({self.cls.__qualname__}, name={self.name!r}, version={self.version})"
+
+
+_event_types: WeakValueDictionary[type, EventType] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def event_type(cls: type, names: Mapping[str, object] | None = None) -> EventType:
+    """The event type of a class, made at the first call and kept while it is in use.
+
+    `names` are local names that the annotations of a class defined inside a function may need. Raises DefinitionError.
+    """
+    found = _event_types.get(cls)
+    if found is None:
+        made = EventType(cls, names)
+        with _lock:
+            found = _event_types.setdefault(cls, made)
+    return found
+
+
+def system_event(cls: type[T], name: str) -> type[T]:
+    """Declares an event class of the library itself, whose stored name begins with `$`."""
+    if not name.startswith("$"):
+        raise DefinitionError(f"A system event's name begins with `$`: {name!r} does not.")
+    return declare(cls, name)
+
+
+def _check_event_class(cls: type, names: Mapping[str, object]) -> None:
+    record = record_of(cls)
+    if record is not None and record.kind == "namedtuple":
+        raise DefinitionError(
+            f"{describe(cls)}: a NamedTuple is a tuple without names once it is stored. Make the event class a frozen "
+            "dataclass, a msgspec.Struct(frozen=True), a frozen attrs class or a frozen pydantic model."
+        )
+    check_event(cls, names)
+    if record is not None and record.kind == "attrs":
+        for field in record.fields:
+            if field.startswith("_"):
+                raise DefinitionError(
+                    f"{describe(cls)}.{field}: msgspec leaves out the fields of attrs classes that begin with `_`, so "
+                    "its value would be lost. Give it a name without `_`, or make the class a dataclass."
+                )
+
+
+# -- Codecs ------------------------------------------------------------------------------------------------------------
+
+
+def _codec(cls: type, where: str) -> tuple[ToJson, FromJson]:
+    try:
+        if _is_pydantic_like(cls):
+            return _pydantic_codec(cls)
+        for path, undecodable in _undecodable(types_of_msgspec.type_info(cls), where, set()):
+            raise DefinitionError(
+                f"{path}: `{undecodable}` cannot be decoded from JSON. Use what msgspec knows (numbers, str, bytes, "
+                "Decimal, datetime, UUID, Enum, tuples, dataclasses, Structs, attrs classes), or make the event class "
+                "a pydantic model."
+            )
+        return msgspec.json.encode, msgspec.json.Decoder(cls).decode
+    except DefinitionError:
+        raise
+    except Exception as error:
+        raise DefinitionError(
+            f"{where} cannot be decoded from JSON: {error}. Where a field may be one of several classes, make them "
+            "Structs with tags: msgspec.Struct(frozen=True, tag=True)."
+        ) from error
+
+
+def _is_pydantic_like(cls: type) -> bool:
+    return is_pydantic(cls) or "__pydantic_validator__" in cls.__dict__  # the latter: one of its dataclasses
+
+
+def _pydantic_codec(cls: Any) -> tuple[ToJson, FromJson]:
+    if not cls.__pydantic_complete__ and is_pydantic(cls):
+        cls.model_rebuild(raise_errors=True)
+    to_json = cls.__pydantic_serializer__.to_json
+    from_json: FromJson = cls.__pydantic_validator__.validate_json
+
+    def encode(event: object) -> bytes:
+        data: bytes = to_json(event, by_alias=True, warnings="error")
+        return data
+
+    return encode, from_json
+
+
+_NO_KEYS = (
+    *(types_of_msgspec.BoolType, types_of_msgspec.NoneType, types_of_msgspec.TupleType, types_of_msgspec.VarTupleType),
+    *(types_of_msgspec.FrozenSetType, types_of_msgspec.DictType, types_of_msgspec.NamedTupleType),
+    *(types_of_msgspec.DataclassType, types_of_msgspec.StructType),
+)
+
+
+def _undecodable(node: object, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
+    """The places in what msgspec knows of a type that it takes for anything, or leaves to hooks that nobody gave."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, types_of_msgspec.CustomType):
+        yield path, show(node.cls)
+    elif isinstance(node, (types_of_msgspec.AnyType, types_of_msgspec.RawType, types_of_msgspec.ExtType)):
+        yield path, "Any" if isinstance(node, types_of_msgspec.AnyType) else type(node).__name__
+    elif isinstance(
+        node, (types_of_msgspec.DataclassType, types_of_msgspec.StructType, types_of_msgspec.NamedTupleType)
+    ):
+        for field in node.fields:
+            yield from _undecodable(field.type, f"{path}.{field.name}", seen)
+    elif isinstance(node, types_of_msgspec.DictType) and isinstance(node.key_type, _NO_KEYS):
+        yield path, "a Mapping whose keys are neither texts nor numbers"
+    elif isinstance(node, types_of_msgspec.Type):
+        for name in node.__struct_fields__:
+            inside: Any = getattr(node, name)  # a type, several of them, or a bound such as max_length
+            parts: list[object] = [*inside] if type(inside) is tuple else [inside]
+            for part in parts:
+                yield from _undecodable(part, path, seen)
+
+
+# -- Encoding, checked -------------------------------------------------------------------------------------------------
+
+
+def _checked_encoder(cls: type, to_json: ToJson, from_json: FromJson) -> Callable[[object], tuple[bytes, object]]:
+    # A closure, not a method: this is the hottest function of the library.
+    def encode(event: object) -> tuple[bytes, object]:
+        try:
+            data = to_json(event)
+            twin = from_json(data)
+            if twin == event:
+                return data, twin
+        except Exception as error:
+            raise _refused(cls, event, error) from error
+        raise _unequal(cls, event, twin)
+
+    return encode
+
+
+_PATH = re.compile(r"(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?", re.DOTALL)
+
+
+def _refused(cls: type, event: object, error: Exception) -> EncodingError:
+    if type(event) is not cls:
+        return _another(cls, event)
+    name = describe(cls)
+    field, what = _where(cls, event, error)
+    value = f" Its value is {_short(getattr(event, field, None))}." if field else ""
+    place = f"{name}.{field}" if field else name
+    return EncodingError(f"{place} cannot be stored, because it would never be read again: {what}.{value}")
+
+
+def _another(cls: type, event: object) -> EncodingError:
+    return EncodingError(f"{_short(event)} is a {describe(type(event))}, and cannot be stored as a {describe(cls)}.")
+
+
+def _where(cls: type, event: object, error: Exception) -> tuple[str, str]:
+    """The field that an error is about ("" when it is about none), and what the error says."""
+    if _is_pydantic_like(cls):
+        errors: Any = getattr(error, "errors", None)  # a method of its ValidationError; other errors have none
+        if errors is None:
+            return "", str(error)
+        first: Any = errors()[0]
+        return str(first["loc"][0]) if first["loc"] else "", str(first["msg"])
+    for field in _fields(cls):
+        try:
+            msgspec.json.encode(getattr(event, field))
+        except Exception:  # noqa: BLE001  # whatever it raises, this is the field
+            return field, str(error)
+    match = _PATH.fullmatch(str(error))
+    path = "" if match is None or match["path"] is None else match["path"]
+    what = str(error) if match is None else match["what"]
+    field = re.split(r"[.\[]", path.removeprefix("."), maxsplit=1)[0]
+    renamed = {info.encode_name: info.name for info in _struct_fields(cls)}
+    inner = path.removeprefix(f".{field}")
+    return renamed.get(field, field), f"{what} at {inner}" if inner else what
+
+
+def _struct_fields(cls: type) -> tuple[msgspec.structs.FieldInfo, ...]:
+    return msgspec.structs.fields(cls) if issubclass(cls, msgspec.Struct) else ()
+
+
+def _unequal(cls: type, event: object, twin: object) -> EncodingError:
+    if type(event) is not cls:
+        return _another(cls, event)
+    for field in _fields(cls):
+        before: object = getattr(event, field, None)
+        after: object = getattr(twin, field, None)
+        if before != after:
+            return EncodingError(
+                f"{describe(cls)}.{field} cannot be stored: {_short(before)} ({show(type(before))}) would come back as "
+                f"{_short(after)} ({show(type(after))}). Give it a value of the type that it is annotated with."
+            )
+    return EncodingError(
+        f"{describe(cls)} cannot be stored: {_short(event)} would come back as {_short(twin)}, and they are not equal."
+    )
+
+
+def _fields(cls: type) -> tuple[str, ...]:
+    record = record_of(cls)
+    return () if record is None else record.fields
+
+
+def _short(value: object) -> str:
+    try:
+        text = repr(value)
+    except Exception as error:  # noqa: BLE001  # a message about a wrong value must come out, whatever the value
+        return f"<a {type(value).__name__} whose repr fails: {error}>"
+    return text if len(text) <= 200 else f"{text[:197]}..."
+
+
+def decoding_error(
+    stored: StoredEvent, event_type: EventType | None, cause: Exception | None, stream: str | None
+) -> DecodingError:
+    """The error for a stored event that cannot be decoded. `stream` is the one that was read, None for the log."""
+    version = None if stream is None else stored.streams.get(stream)
+    place = f"position {stored.position}"
+    if stream is not None:
+        place = f"{stream}, version {version}, {place}"
+    if event_type is None:
+        why = "no class for this type is known here. Deploy readers before writers, or keep a class under this name"
+    else:
+        why = f"{describe(event_type.cls)} refuses it: {cause}"
+        if stored.type_version != event_type.version:
+            why += f" (it was stored by version {stored.type_version} of the class, this is {event_type.version})"
+        why += ". Make the class accept what was stored, with defaults for fields that are new"
+    return DecodingError(
+        f"{place}: the event of type {stored.type!r} cannot be decoded: {why}. It is never skipped.",
+        position=stored.position,
+        type=stored.type,
+        stream=stream,
+        version=version,
+    )
+
+
+# -- Results of commands -----------------------------------------------------------------------------------------------
+
+
+def encode_result(result: object, annotation: object) -> bytes:
+    """A command's result as JSON, checked to come back equal; `annotation` is its return annotation, None without one.
+
+    Raises EncodingError.
+    """
+    try:
+        to_json, from_json = _result_codec(annotation)
+        data = to_json(result)
+        back = from_json(data)
+        equal = bool(back == result)
+    except Exception as error:
+        raise EncodingError(
+            f"execute_once has to store the command's result, and cannot: {error}. The result is {_short(result)}. "
+            "Return something that JSON can hold, and annotate it."
+        ) from error
+    if not equal:
+        raise EncodingError(
+            f"execute_once has to store the command's result, and {_short(result)} would come back as {_short(back)}. "
+            "Annotate what the command returns with its exact type, such as `-> tuple[int, ...]`."
+        )
+    return data
+
+
+def decode_result(data: bytes, annotation: object) -> object:
+    """A result as it was. Raises EncodingError when the command now returns another type than it did then."""
+    try:
+        return _result_codec(annotation)[1](data)
+    except Exception as error:
+        raise EncodingError(
+            f"The stored result of an execute_once cannot be decoded as {show(annotation)}: {error}. "
+            "The command's return annotation has changed since it ran first."
+        ) from error
+
+
+def _result_codec(annotation: object) -> tuple[ToJson, FromJson]:
+    if annotation is None or annotation is Any:
+        return msgspec.json.encode, msgspec.json.decode
+    try:
+        return _codec_of(annotation)
+    except TypeError:  # an annotation without a hash
+        return msgspec.json.encode, msgspec.json.Decoder(annotation).decode
+
+
+@lru_cache(maxsize=256)
+def _codec_of(annotation: Any) -> tuple[ToJson, FromJson]:
+    if isinstance(annotation, type) and _is_pydantic_like(annotation):
+        return _pydantic_codec(annotation)
+    return msgspec.json.encode, msgspec.json.Decoder(annotation).decode

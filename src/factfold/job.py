@@ -1,0 +1,241 @@
+"""One call of `execute` on its way through the heart."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from datetime import UTC, datetime
+from enum import Enum
+from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
+from uuid import UUID
+
+from msgspec import Struct, field
+
+from factfold.cache import Key
+from factfold.errors import FactfoldError, ImpureCommandError, InvalidCommandError, NestedExecutionError
+from factfold.events import current_metadata, uuid7
+from factfold.overlay import Pending
+from factfold.receipt import Receipt
+from factfold.storage.base import StoredEvent
+from factfold.transaction import Read, Transaction, inside_command
+
+_GENERATOR = 0x20
+_COROUTINE = 0x80
+_ASYNC_GENERATOR = 0x200
+_WAITING = (GeneratorType, CoroutineType, AsyncGeneratorType)
+_checked: set[CodeType] = set()
+
+
+class Turn(Enum):
+    """Whose turn it is: the job's own thread leads or loads, or it waits for another one, or it has its answer."""
+
+    WAITING = 1
+    LEADING = 2
+    LOADING = 3
+    DONE = 4
+
+
+class Job(Struct, eq=False):
+    """A command with its arguments, and what became of it.
+
+    Attributes:
+        turn: what its caller has to do next.
+        left: its caller has gone; nobody waits for the answer.
+        result, error: what the last run gave.
+        events: what the last run appended; `stored` are the same events as they stand in the log.
+        missing: what the last run read and was not loaded.
+        pins: the streams that are kept in the cache for it.
+        time, ids: what all its runs get.
+        trace, group: what the last run read, and what it then had to wait for.
+        wake: belongs to the driver: wakes the caller where it sleeps.
+    """
+
+    command: Callable[..., object]
+    args: Sequence[object]
+    kwargs: dict[str, object]
+    clock: Callable[[], datetime]
+    context: Context
+    metadata: bytes
+    turn: Turn = Turn.WAITING
+    left: bool = False
+    result: object = None
+    error: BaseException | None = None
+    events: Sequence[Pending] = ()
+    stored: Sequence[StoredEvent] = ()
+    attempts: int = 0
+    missing: set[Key] = field(default_factory=set[Key])
+    pins: set[str] = field(default_factory=set[str])
+    wake: Callable[[], object] | None = None
+    time: datetime | None = None
+    ids: list[UUID] = field(default_factory=list[UUID])
+    trace: Sequence[Read] = ()
+    group: tuple[Key, ...] = ()
+
+    @staticmethod
+    def of(
+        command: Callable[..., object],
+        args: Sequence[object],
+        kwargs: dict[str, object],
+        clock: Callable[[], datetime],
+    ) -> Job:
+        """A job for the caller of this function: with its context, and its metadata."""
+        context = copy_context()
+        context.run(inside_command.set, True)
+        return Job(command, args, kwargs, clock, context, current_metadata())
+
+    def now(self) -> datetime:
+        """The time that all runs see."""
+        if self.time is None:
+            now = self.clock()
+            if now.tzinfo is None:
+                raise FactfoldError(f"Store(clock=...) gave {now!r}, without a time zone: return an aware datetime")
+            self.time = now.astimezone(UTC)
+        return self.time
+
+    def new_id(self, index: int) -> UUID:
+        """The id that all runs get at their index-th request."""
+        while len(self.ids) <= index:
+            self.ids.append(uuid7())
+        return self.ids[index]
+
+    def run(self, tx: Transaction, interrupts: Callable[[Job], bool]) -> bool:
+        """Runs the command. True: it completed or raised. False: it read something that has to be loaded first.
+
+        A KeyboardInterrupt for which `interrupts` says so is meant for the thread that runs it, and passes through.
+        """
+        self.error = None
+        try:
+            self.result = self.context.copy().run(self.command, tx, *self.args, **self.kwargs)
+        except KeyboardInterrupt as error:
+            if interrupts(self):
+                raise
+            self.error = error
+            self._decided(tx)  # nothing that the run read, or did not read, changes that
+            return True
+        except BaseException as error:
+            self.error = error
+        if tx.suspended or self.group:
+            return self._suspended(tx)
+        self._decided(tx)
+        return True
+
+    def receipt(self) -> Receipt[object]:
+        """The outcome, once the turn is DONE. Raises what the command raised, or why it has no outcome."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                del self.error  # an exception that is kept keeps all its frames
+        return Receipt(self.result, self.stored, [pending.twin for pending in self.events], self.attempts)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _decided(self, tx: Transaction) -> None:
+        if tx.failed is not None:
+            self.error = tx.failed
+        elif self.error is None and type(self.result) in _WAITING:
+            if inspect.iscoroutine(self.result):
+                self.result.close()  # or Python warns that nobody awaited it
+            self.error = InvalidCommandError(_why_not(self.command, "returned a coroutine or a generator"))
+        if self.error is None:
+            self.events = tx.complete()
+        else:
+            self.result, self.events = None, ()
+            tx.abandon(decided=True)
+
+    def _suspended(self, tx: Transaction) -> bool:
+        """Whether the run is decided, given that it was suspended, or that the run before it was."""
+        trace, group = tx.trace(), tuple([stream.key for stream in tx.suspended])
+        other = _divergence(self.trace, self.group, trace, (*group, *tx.broken))
+        if other is not None:
+            self.error = ImpureCommandError(
+                f"{name_of(self.command)} read {other[0]} in one run, and not in the next one, on unchanged states. "
+                "A command may run more than once and must read the same then: take time and ids from tx.now and "
+                "tx.new_id(), and everything else from its arguments."
+            )
+        self.trace, self.group = trace, group
+        if other is None and group:
+            self.error = None
+            tx.abandon(decided=False)
+            return False
+        self.trace, self.group = (), ()
+        self._decided(tx)
+        return True
+
+
+def _divergence(
+    before: Sequence[Read],
+    wanted: tuple[Key, ...],
+    now: Sequence[Read],
+    tried: tuple[Key, ...],
+) -> Key | None:
+    """What the run before has read or wanted and this one has not, although all that both have read is the same.
+
+    `tried` is what this one wanted to read, and was suspended, or got an error.
+    """
+    for index, (key, state, version) in enumerate(before):
+        if index >= len(now) or now[index][0] != key:
+            return None if key in tried else key
+        if now[index][2] != version or (now[index][1] is not state and now[index][1] != state):
+            return None
+    read = {key for key, _, _ in now}.union(tried)
+    return next((key for key in wanted if key not in read), None)
+
+
+def name_of(command: Callable[..., object]) -> str:
+    """How a command is called in messages, and in the log by `execute_once`: module and qualified name."""
+    while isinstance(inner := getattr(command, "func", None), FunctionType | MethodType):
+        command = inner  # functools.partial
+    named = command if hasattr(command, "__qualname__") else type(command)
+    return f"{named.__module__}.{named.__qualname__}"
+
+
+def check_command(command: Callable[..., object]) -> None:
+    """Refuses what cannot be a command, before it runs.
+
+    Raises:
+        InvalidCommandError: says why, and what to do instead.
+    """
+    if not callable(command):
+        raise InvalidCommandError(f"{command!r} is no command: execute takes a function whose first parameter is tx")
+    if getattr(command, "__code__", None) in _checked:
+        return
+    called = command if isinstance(command, FunctionType | MethodType) else type(command).__call__
+    code: CodeType | None = getattr(called, "__code__", None)
+    if code is None or code in _checked:
+        return
+    if code.co_flags & (_COROUTINE | _ASYNC_GENERATOR):
+        raise InvalidCommandError(_why_not(command, "is an async function"))
+    if code.co_flags & _GENERATOR:
+        raise InvalidCommandError(_why_not(command, "is a generator function"))
+    bound = 0 if called is command and isinstance(command, FunctionType) else 1
+    if code.co_argcount <= bound and not code.co_flags & 0x04:
+        raise InvalidCommandError(
+            f"{name_of(command)} takes no positional parameter: a command's first parameter is a Transaction, "
+            "as in def deposit(tx: Transaction, account: str, amount: int)"
+        )
+    _checked.add(code)
+
+
+def check_count(name: str, value: object) -> None:
+    """Refuses what is no whole number, or below 0."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError(f"{name}={value!r}: a whole number, 0 or more, is needed")
+
+
+def _why_not(command: Callable[..., object], what: str) -> str:
+    return (
+        f"{name_of(command)} {what}, and a command is a plain function: it is pure and may run more than once, on "
+        "states that are loaded for it, so it has nothing to wait for. Fetch what comes from outside before execute() "
+        "and pass it as an argument; AsyncStore runs the same plain commands."
+    )
+
+
+def refuse_inside_command() -> None:
+    """Raises NestedExecutionError when a command is running."""
+    if inside_command.get():
+        raise NestedExecutionError(
+            "A method of a store was called inside a command. A command reads with tx.read(), and runs another command "
+            "with tx.call(); whatever else it needs is fetched before execute() and passed as an argument."
+        )

@@ -1,0 +1,103 @@
+"""Commands that run once per key, for ever: the key is one more stream in the boundary of the command."""
+
+from __future__ import annotations
+
+import typing
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from factfold.codec import Transform, decode_result, encode_result, system_event
+from factfold.errors import KeyReusedError
+from factfold.job import check_command, name_of
+from factfold.reading import opened_by, plain_json
+from factfold.receipt import Receipt
+from factfold.storage.base import LogPage, Selection, StoredEvent, StreamPage
+from factfold.streams import Stream, category_of, event_types_of, system_stream_type
+from factfold.transaction import Transaction
+
+
+@dataclass(frozen=True)
+class Executed:
+    """The command of this name has completed, with this result (JSON) and so many events, just before this one."""
+
+    command: str
+    result: str
+    events: int
+
+
+system_event(Executed, "$executed")
+
+
+@system_stream_type("$once", initial=None)
+def keys(state: Executed | None, event: Executed) -> Executed | None:
+    """Whether a key is used up, and by what."""
+    return event
+
+
+class Once:
+    """A command under a key. It is a command itself: what it returns is None when the key is used up already."""
+
+    def __init__(
+        self, key: str, command: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]
+    ) -> None:
+        check_command(command)
+        self.stream: Stream[Executed | None, Executed] = keys(key)
+        self._key = key
+        self._command = command
+        self._args = args
+        self._kwargs = kwargs
+        self._name = name_of(command)
+        self._annotation = _return_annotation(command)
+
+    def __call__(self, tx: Transaction) -> tuple[object, Executed | None]:
+        once = tx.read(self.stream)
+        done = once.state
+        if done is not None:
+            if done.command != self._name:
+                raise KeyReusedError(self._key, self._name, done.command)
+            return None, done
+        before = tx.appended
+        result = self._command(tx, *self._args, **self._kwargs)
+        data = encode_result(result, self._annotation).decode()
+        once.append(Executed(self._name, data, tx.appended - before))
+        return result, None
+
+    def receipt(self, receipt: Receipt[tuple[object, Executed | None]]) -> Receipt[object] | Executed:
+        """What a first run did; or, of a repetition, the event that tells about the first run."""
+        result, done = receipt.result
+        if done is not None:
+            return done
+        return receipt.without_last(result)
+
+    def last_page(self) -> StreamPage:
+        """Where the event of the key stands in the log."""
+        return StreamPage(Selection(self.stream.id, None), None, 1, backwards=True)
+
+    def events_page(self, key: StoredEvent, done: Executed) -> LogPage:
+        """Where the events of the first run stand: just before it."""
+        return LogPage(key.position - 1 - done.events, done.events, system=True)
+
+    def repeated(self, done: Executed, stored: Sequence[StoredEvent], transform: Transform | None) -> Receipt[object]:
+        """What the first run did."""
+        result = decode_result(done.result.encode(), self._annotation)
+        twins = [_decoded(one) for one in opened_by(transform, stored)]
+        return Receipt(result, stored, twins, attempts=1, repeated=True)
+
+
+def _decoded(stored: StoredEvent) -> object:
+    """The event as some fold of this process knows it, as plain JSON where none does."""
+    for stream in stored.streams:
+        if (found := event_types_of(category_of(stream), stored.type)) is not None:
+            return found.decode(stored.data)
+    return plain_json(stored.data)
+
+
+def _return_annotation(command: Callable[..., object]) -> object:
+    """What the command says that it returns; None when it does not say it, or in words that cannot be resolved here."""
+    function = getattr(command, "func", command)
+    if not hasattr(function, "__code__"):
+        function = type(function).__call__
+    try:
+        return typing.get_type_hints(function).get("return")
+    except (NameError, TypeError):
+        return None

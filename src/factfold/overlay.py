@@ -1,0 +1,177 @@
+"""What the commands of one batch see: the cut of the log, plus what the earlier ones of them appended.
+
+Nothing of it is in the cache until the batch is committed; when the batch has to run again, it is simply thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from msgspec import Struct
+
+from factfold.cache import AnyStream, Cache, Folded, Key
+from factfold.codec import EventType
+from factfold.folds import Fold
+from factfold.storage.base import Appended, Check, Head, Selection, StoredEvent
+
+Seal: TypeAlias = Callable[[bytes], bytes]
+"""Turns an event's JSON into the JSON that is stored; raises EncodingError."""
+
+
+class Pending(Struct, frozen=True, eq=False):
+    """An event that a command appended: its JSON, as `stored` too, and its twin as decoded from it, for the folds."""
+
+    event_type: EventType
+    data: bytes
+    twin: object
+    streams: tuple[str, ...]
+    stored: bytes
+
+    def twin_for(self, fold: Fold) -> object | None:
+        """The event as this fold decodes it, or None when the fold does not look at it."""
+        event_type = fold.by_name.get(self.event_type.name)
+        if event_type is None or event_type is self.event_type:
+            return event_type and self.twin
+        return event_type.decode(self.data)
+
+
+class Reading(Struct, eq=False):
+    """A fold's state at some point of the batch.
+
+    `applied` counts the events of the batch in this stream that the fold has been shown; `last` is the number of the
+    last of them that it looks at, 0 if none.
+    """
+
+    folded: Folded
+    state: object
+    applied: int
+    last: int
+
+
+class Overlay:
+    """The states of a batch while its commands run, and the boundary that they are decided on."""
+
+    def __init__(self, cache: Cache, seal: Seal | None) -> None:
+        self.seal = seal
+        self._cache = cache
+        self._readings: dict[Key, Reading] = {}
+        self._appended: dict[str, list[Pending]] = {}
+        self.events: list[Pending] = []
+        self.bytes = 0
+        self.boundary: dict[Key, object] = {}
+        self.exact: set[str] = set()
+
+    # -- while commands run ----------------------------------------------------------------------------------------
+
+    def read(self, stream: AnyStream) -> Reading | None:
+        """The state of a stream after what this batch has appended so far; None when it has to be loaded.
+
+        Raises what the fold raised, where the stream cannot be folded.
+        """
+        key = stream.key
+        reading = self._readings.get(key)
+        if reading is None:
+            folded = self._cache.get(key)
+            if folded is None:
+                return None
+            reading = self._readings[key] = Reading(folded, folded.state, 0, 0)
+        if reading.folded.error is not None:
+            raise reading.folded.error
+        appended = self._appended.get(stream.id)
+        if appended is not None and reading.applied < len(appended):
+            reading = self._readings[key] = _shown(reading, appended, stream.fold, stream.suffix)
+        return reading
+
+    def version(self, stream: AnyStream, reading: Reading) -> int | None:
+        """The version of the last event that the fold looks at; None when the stream has to be loaded to know it.
+
+        Where that event is one of this batch, its version holds only if nobody else appends anything to the stream, so
+        the whole stream becomes part of the boundary.
+        """
+        version = self.known_version(stream.id, reading)
+        if version is None:
+            self._cache.drop(stream.id)
+        elif reading.last:
+            self.exact.add(stream.id)
+        return version
+
+    def known_version(self, stream: str, reading: Reading) -> int | None:
+        """The version of the last event that the fold looks at, if it is known."""
+        if reading.last == 0:
+            return reading.folded.version
+        slot = self._cache.slots.get(stream)
+        return None if slot is None or slot.version is None else slot.version + reading.last
+
+    def count(self, stream: str) -> int:
+        """How many events the batch has appended to a stream."""
+        appended = self._appended.get(stream)
+        return 0 if appended is None else len(appended)
+
+    def keep(self, events: Sequence[Pending]) -> None:
+        """Takes over what a completed command appended. The readings are moved on by the command's transaction."""
+        self.events += events
+        appended = self._appended
+        for event in events:
+            self.bytes += len(event.stored)
+            for stream in event.streams:
+                if stream in appended:
+                    appended[stream].append(event)
+                else:
+                    appended[stream] = [event]
+
+    # -- when they are decided -------------------------------------------------------------------------------------
+
+    def keys(self) -> tuple[Key | None, ...]:
+        """What the selections of `check` are about, index by index; None where it is not a fold's."""
+        return (*self.boundary, *(None for _ in self.exact))
+
+    def check(self, head: Head) -> Check:
+        """The boundary of the batch: all that its commands read, with the versions at the cut, where they are known."""
+        selections: list[Selection] = []
+        versions: dict[str, int] = {}
+        slots = self._cache.slots
+        for stream, fold in self.boundary:
+            selections.append(Selection(stream, fold.selected))
+            slot = slots.get(stream)
+            if slot is not None and slot.version is not None:
+                versions[stream] = slot.version
+        selections += [Selection(stream, None) for stream in self.exact]
+        return Check(tuple(selections), head, versions)
+
+    def commit(self, stored: Sequence[StoredEvent], appended: Appended) -> None:
+        """Makes the states of the batch the cache's, after the cache has heard the news."""
+        self._cache.own(stored)
+        slots = self._cache.slots
+        for stream, events in self._appended.items():
+            slot = slots.get(stream)
+            if slot is None:
+                continue
+            before = appended.versions[stream]
+            slot.version = before + len(events)
+            for fold, folded in list(slot.folds.items()):
+                if folded.error is not None:
+                    continue
+                reading = self._readings.get((stream, fold)) if (stream, fold) in self.boundary else None
+                if reading is None or reading.folded is not folded:  # or others may have moved it on since it was read
+                    reading = Reading(folded, folded.state, 0, 0)
+                try:
+                    if reading.applied < len(events):
+                        reading = _shown(reading, events, fold, slot.suffix)
+                except Exception:
+                    del slot.folds[fold]  # whoever reads it loads it again, and hears why it cannot be folded
+                else:
+                    folded.state = reading.state
+                    if reading.last:
+                        folded.version = before + reading.last
+
+
+def _shown(reading: Reading, appended: Sequence[Pending], fold: Fold, suffix: str) -> Reading:
+    """The reading after the events of the batch that it has not been shown yet."""
+    state, last = reading.state, reading.last
+    for number in range(reading.applied, len(appended)):
+        twin = appended[number].twin_for(fold)
+        if twin is not None:
+            state = fold.evolve(state, twin, suffix)
+            last = number + 1
+    return Reading(reading.folded, state, len(appended), last)

@@ -1,0 +1,225 @@
+"""Pages of the log and of streams: what is asked for next, and how stored events become recorded ones."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Generic, TypeVar, cast, overload
+
+import msgspec
+
+from factfold.cache import Decode
+from factfold.codec import EventType, Transform, decoding_error, event_type
+from factfold.errors import DecodingError, EncodingError
+from factfold.events import RecordedEvent
+from factfold.folds import Fold
+from factfold.job import check_count, refuse_inside_command
+from factfold.overlay import Seal
+from factfold.storage.base import AsyncLog, Log, LogPage, Selection, StoredEvent, StreamPage
+from factfold.streams import Stream, StreamType, types_of
+
+E = TypeVar("E")
+PAGE = 1000
+
+plain_json: Callable[[bytes], object] = msgspec.json.Decoder().decode
+
+
+class Query(Generic[E]):
+    """Reads the log, or one stream, page by page. Nothing is kept open between two pages.
+
+    Args:
+        template: the page to ask for, but for where it begins and its limit.
+        after: where to begin.
+        limit: how many events in all.
+        by_name: how to decode which type; None for plain JSON.
+        transform: what was done to the bytes.
+    """
+
+    def __init__(
+        self,
+        template: LogPage | StreamPage,
+        after: int,
+        limit: int | None,
+        by_name: Mapping[str, EventType] | None,
+        transform: Transform | None,
+    ) -> None:
+        self._template = template
+        self._after = after if after or not template.backwards else None
+        self._left = limit
+        self._by_name = by_name
+        self._transform = transform
+        self._ended = False
+
+    def page(self) -> LogPage | StreamPage | None:
+        """What to ask for next, None at the end."""
+        size = PAGE if self._left is None else min(PAGE, self._left)
+        if self._ended or size == 0:
+            return None
+        if isinstance(self._template, LogPage):
+            return msgspec.structs.replace(self._template, after=self._after, limit=size)
+        return msgspec.structs.replace(self._template, after_version=self._after, limit=size)
+
+    def take(self, page: LogPage | StreamPage, stored: Sequence[StoredEvent]) -> list[RecordedEvent[E]]:
+        """The events of a page, decoded. Raises DecodingError."""
+        if self._left is not None:
+            self._left -= len(stored)
+        self._ended = len(stored) < page.limit
+        stream = page.selection.stream if isinstance(page, StreamPage) else None
+        if stored:
+            self._after = stored[-1].position if stream is None else stored[-1].streams[stream]
+        opened = opened_by(self._transform, stored)
+        return cast("list[RecordedEvent[E]]", _decoded(opened, self._by_name, stream))  # by_name decodes to E
+
+
+def stream_query(
+    stream: Stream[object, E], after_version: int, limit: int | None, backwards: bool, transform: Transform | None
+) -> Query[E]:
+    """The events of a stream that its fold looks at."""
+    refuse_inside_command()
+    _check_bounds("after_version", after_version, limit)
+    selection = Selection(stream.id, stream.fold.selected)
+    return Query(StreamPage(selection, None, 0, backwards), after_version, limit, stream.fold.by_name, transform)
+
+
+def log_query(
+    types: object,
+    category: str | None,
+    stream: str | None,
+    after: int,
+    limit: int | None,
+    backwards: bool,
+    system: bool,
+    transform: Transform | None,
+) -> Query[object]:
+    """The events of the log, or of the stream with this id."""
+    refuse_inside_command()
+    _check_bounds("after", after, limit)
+    if stream is not None:
+        if types is not None or category is not None or after:
+            raise ValueError(
+                f"log(stream={stream!r}) takes neither types nor category nor after: "
+                "store.events(...) reads a stream decoded, and from a version on"
+            )
+        return Query(StreamPage(Selection(stream, None), None, 0, backwards), 0, limit, None, transform)
+    by_name = None
+    if isinstance(types, StreamType):
+        stream_type = cast("StreamType[object, object]", types)  # of whatever state and events
+        by_name, category = stream_type.fold.by_name, category or stream_type.category
+    elif types is not None:
+        by_name = _by_name(types)
+    names = None if by_name is None else frozenset(by_name)
+    return Query(LogPage(None, 0, names, category, backwards, system), after, limit, by_name, transform)
+
+
+@overload
+def read_page(log: Log, page: LogPage | StreamPage) -> Sequence[StoredEvent]: ...
+@overload
+def read_page(log: AsyncLog, page: LogPage | StreamPage) -> Awaitable[Sequence[StoredEvent]]: ...
+
+
+def read_page(
+    log: Log | AsyncLog, page: LogPage | StreamPage
+) -> Sequence[StoredEvent] | Awaitable[Sequence[StoredEvent]]:
+    """Asks a log for a page; an `AsyncLog` gives what is to be awaited."""
+    return log.read(page) if isinstance(page, LogPage) else log.read_stream(page)
+
+
+def decoder(transform: Transform | None) -> Decode:
+    """How stored events become what folds take."""
+    if transform is None:
+        return Fold.decode
+
+    def decode(fold: Fold, stored: StoredEvent, stream: str) -> object:
+        return fold.decode(opened_by(transform, [stored])[0], stream)
+
+    return decode
+
+
+def sealer(transform: Transform) -> Seal:
+    """How events become what is stored: rewritten, and certain to come back."""
+
+    def seal(data: bytes) -> bytes:
+        try:
+            stored = transform.outgoing(data)
+            plain_json(stored)
+            if transform.incoming(stored) == data:
+                return stored
+        except Exception as error:
+            raise EncodingError(f"The transform {transform!r} failed on {_short(data)}: {error!r}") from error
+        raise EncodingError(
+            f"The transform {transform!r} does not give {_short(data)} back: incoming(outgoing(data)) is something else"
+        )
+
+    return seal
+
+
+def _short(data: bytes) -> str:
+    return repr(data if len(data) <= 80 else data[:80] + b"...")
+
+
+def opened_by(transform: Transform | None, stored: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+    """The events as they were before the transform rewrote them. Raises DecodingError."""
+    if transform is None:
+        return stored
+    opened: list[StoredEvent] = []
+    for one in stored:
+        try:
+            opened.append(msgspec.structs.replace(one, data=transform.incoming(one.data)))
+        except Exception as error:
+            raise DecodingError(
+                f"The event at position {one.position} ({one.type}) could not be transformed back by {transform!r}: "
+                f"{error!r}. Give the store the transform that the event was written with.",
+                position=one.position,
+                type=one.type,
+                stream=None,
+                version=None,
+            ) from error
+    return opened
+
+
+def _decoded(
+    stored: Sequence[StoredEvent], by_name: Mapping[str, EventType] | None, stream: str | None
+) -> list[RecordedEvent[object]]:
+    try:
+        if by_name is None:
+            return [RecordedEvent(one, plain_json(one.data)) for one in stored]
+        decode = {name: event_type.decode for name, event_type in by_name.items()}
+        return [RecordedEvent(one, decode[one.type](one.data)) for one in stored]
+    except Exception:
+        for one in stored:
+            _blame(one, by_name, stream)
+        raise
+
+
+def _blame(one: StoredEvent, by_name: Mapping[str, EventType] | None, stream: str | None) -> None:
+    """Raises DecodingError if it is this event that cannot be decoded."""
+    try:
+        (plain_json if by_name is None else by_name[one.type].decode)(one.data)
+    except Exception as error:
+        if by_name is not None:
+            raise decoding_error(one, by_name[one.type], error, stream) from error
+        raise DecodingError(
+            f"The event at position {one.position} ({one.type}) is not JSON: {error}",
+            position=one.position,
+            type=one.type,
+            stream=stream,
+            version=None if stream is None else one.streams[stream],
+        ) from error
+
+
+def _by_name(types: object) -> Mapping[str, EventType]:
+    found: dict[str, EventType] = {}
+    for cls in types_of(types):
+        known = event_type(cls)
+        other = found.setdefault(known.name, known)
+        if other is not known:
+            raise ValueError(
+                f"log(types=...): {known.cls.__qualname__} and {other.cls.__qualname__} are both stored as "
+                f"{known.name!r}. Read them one after another."
+            )
+    return found
+
+
+def _check_bounds(name: str, after: object, limit: object) -> None:
+    check_count(name, after)
+    if limit is not None:
+        check_count("limit", limit)

@@ -1,0 +1,35 @@
+"""How often and how patiently a store tries again."""
+
+from __future__ import annotations
+
+import random
+
+from msgspec import Struct
+
+
+class Retry(Struct, frozen=True):
+    """How a store retries.
+
+    A command that lost a race is decided again at once, under the writers' lock where the engine has one. Sleeping is
+    for servers that cannot be reached, and for engines without such a lock: before attempt n + 1 a random time between
+    0 and min(cap, base * 2**n) seconds ("full jitter", AWS Architecture Blog, "Exponential Backoff And Jitter").
+
+    Attributes:
+        max_attempts: how many appends are tried before `ConflictError` (or `OutcomeUnknownError`); at least 1.
+        base: seconds.
+        cap: seconds, the longest sleep.
+    """
+
+    max_attempts: int = 10
+    base: float = 0.01
+    cap: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.max_attempts < 1:
+            raise ValueError(f"Retry(max_attempts={self.max_attempts}): at least one attempt is needed")
+        if self.base < 0 or self.cap < 0:
+            raise ValueError(f"Retry(base={self.base}, cap={self.cap}): seconds cannot be negative")
+
+    def delay(self, attempt: int) -> float:
+        """Seconds to sleep after the attempt of this number (1 for the first)."""
+        return random.uniform(0, min(self.cap, self.base * 2**attempt))

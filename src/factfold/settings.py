@@ -1,0 +1,154 @@
+"""What a store was made with, checked; the same for `Store` and `AsyncStore`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from factfold.batch import Heart
+from factfold.codec import Transform
+from factfold.errors import InvalidNamespaceError
+from factfold.job import Job, check_command, check_count, refuse_inside_command
+from factfold.reading import decoder, sealer
+from factfold.retry import Retry
+from factfold.storage import open_storage
+from factfold.storage.base import Capabilities, Storage
+from factfold.streams import Stream
+from factfold.transaction import Transaction
+
+S = TypeVar("S")
+E = TypeVar("E")
+
+MAX_NAMESPACE = 64
+
+
+def utc_now() -> datetime:
+    """The time, with its zone (UTC)."""
+    return datetime.now(UTC)
+
+
+def read_state(tx: Transaction, stream: Stream[S, E]) -> S:
+    """A command that only looks at a state."""
+    return tx.read(stream).state
+
+
+def read_version(tx: Transaction, stream: Stream[S, E]) -> int:
+    """A command that only looks at a version."""
+    return tx.read(stream).version
+
+
+def do_nothing(tx: Transaction) -> None:
+    """A command that is answered when those before it are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """What a store has done since it was opened, in this process.
+
+    Attributes:
+        commands: commands that were answered.
+        batches: groups of commands that were decided together.
+        attempts: how often a batch was decided.
+        conflicts: how often others were faster, and a batch was decided again.
+        loads: requests to load states; each may bring many.
+        hits, misses: reads of a state that was, or was not, in the cache.
+        refreshes: cached states that others' events moved on.
+        evictions: streams that were dropped because the cache was full.
+        cached: streams in the cache now.
+    """
+
+    commands: int
+    batches: int
+    attempts: int
+    conflicts: int
+    loads: int
+    hits: int
+    misses: int
+    refreshes: int
+    evictions: int
+    cached: int
+
+    @staticmethod
+    def of(heart: Heart | None) -> Stats:
+        """The numbers as they are now; all zero before the store was opened."""
+        if heart is None:
+            return Stats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
+        done, cache = heart.counters, heart.cache
+        return Stats(
+            commands=done.commands,
+            batches=done.batches,
+            attempts=done.attempts,
+            conflicts=done.conflicts,
+            loads=done.loads,
+            hits=cache.hits,
+            misses=cache.misses,
+            refreshes=cache.refreshes,
+            evictions=cache.evictions,
+            cached=len(cache),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The arguments of a store."""
+
+    storage: Storage
+    namespace: str
+    cache_size: int
+    retry: Retry
+    clock: Callable[[], datetime]
+    transform: Transform | None
+
+    @staticmethod
+    def checked(
+        storage: str | Storage,
+        namespace: str,
+        cache_size: int,
+        retry: Retry,
+        clock: Callable[[], datetime],
+        transform: Transform | None,
+    ) -> Settings:
+        """The settings. Raises InvalidUrlError, InvalidNamespaceError, ValueError, TypeError where they cannot be."""
+        check_count("cache_size", cache_size)
+        _check_namespace(namespace)
+        return Settings(open_storage(storage), namespace, cache_size, retry, clock, transform)
+
+    def sibling(self, namespace: str) -> Settings:
+        """The same for another namespace."""
+        return Settings.checked(self.storage, namespace, self.cache_size, self.retry, self.clock, self.transform)
+
+    def heart(
+        self,
+        capabilities: Capabilities,
+        guard: AbstractContextManager[object],
+        *,
+        notify: Callable[[Job], None],
+        interrupts: Callable[[Job], bool],
+    ) -> Heart:
+        """A heart with these settings, for a driver."""
+        return Heart(
+            cache_size=self.cache_size,
+            retry=self.retry,
+            locks=capabilities.locks,
+            decode=decoder(self.transform),
+            seal=None if self.transform is None else sealer(self.transform),
+            guard=guard,
+            notify=notify,
+            interrupts=interrupts,
+        )
+
+    def job(self, command: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Job:
+        """A call of `execute`. Raises InvalidCommandError, NestedExecutionError."""
+        refuse_inside_command()
+        check_command(command)
+        return Job.of(command, args, kwargs, self.clock)
+
+
+def _check_namespace(namespace: object) -> None:
+    if not isinstance(namespace, str) or not 1 <= len(namespace) <= MAX_NAMESPACE or not namespace.isprintable():
+        raise InvalidNamespaceError(
+            f"namespace={namespace!r}: a text of 1 to {MAX_NAMESPACE} printable characters is needed"
+        )

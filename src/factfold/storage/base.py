@@ -1,0 +1,381 @@
+"""The storage contract: what the heart asks of an engine, and what an engine answers.
+
+A *storage* holds the options of one place (`SQLite("bank.db")`). Opening it gives an *engine*, which holds the
+connections. `engine.log(namespace)` gives a *log*: one total order of events, one unit of atomicity. `Log` is the
+contract; `AsyncLog` is the same contract with `async def`. An engine whose driver is synchronous gets its async twin
+from `factfold.storage.threads`.
+
+Positions are 1, 2, 3, ... without gaps, in commit order; versions are 1, 2, 3, ... in each stream; the engine assigns
+both. `Log.append` is all or nothing. `factfold.testing.StorageContract` asks an engine for all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+NEWS_LIMIT = 1000
+"""How many events an answer may bring of what others appended; past that it is `too_far`."""
+
+NEWS_BYTES = 4 * 1024 * 1024
+"""How many bytes of event data an answer may bring of what others appended; past that it is `too_far`."""
+
+
+class Head(Struct, frozen=True, gc=False):
+    """The last event of a log as someone saw it: its position, and its id (16 bytes; empty at position 0)."""
+
+    position: int
+    id: bytes
+
+
+EMPTY = Head(0, b"")
+"""The head of a log without events."""
+
+
+class Selection(Struct, frozen=True, gc=False):
+    """Events of one stream: those whose stored type name is in `types`, or all when it is None."""
+
+    stream: str
+    types: frozenset[str] | None
+
+
+class NewEvent(Struct, frozen=True, gc=False):
+    """An event to append. `data` and `metadata` are JSON (UTF-8); `streams` are ids, at least one, no duplicates."""
+
+    id: bytes
+    type: str
+    type_version: int
+    data: bytes
+    metadata: bytes
+    streams: tuple[str, ...]
+
+
+class StoredEvent(Struct, frozen=True, gc=False):
+    """An event in the log. `streams` maps stream id to version; `recorded_at` is in microseconds since 1970, UTC."""
+
+    position: int
+    id: bytes
+    type: str
+    type_version: int
+    data: bytes
+    metadata: bytes
+    streams: Mapping[str, int]
+    recorded_at: int
+
+    @property
+    def head(self) -> Head:
+        """The log's head as it was when this event was the last one."""
+        return Head(self.position, self.id)
+
+
+# -- What is asked -----------------------------------------------------------------------------------------------------
+
+
+class Check(Struct, frozen=True, gc=False):
+    """Asks whether one of the selections has an event above `after`.
+
+    `versions` are the versions that streams had at `after`, as far as the asker knows them: an engine may use them to
+    save look-ups, and must give the same answer without them.
+    """
+
+    selections: tuple[Selection, ...]
+    after: Head
+    versions: Mapping[str, int]
+
+
+class Append(Struct, frozen=True, gc=False):
+    """Asks to append `events` (at least one) if none of the selections of `check` has an event above `check.after`."""
+
+    events: tuple[NewEvent, ...]
+    check: Check
+
+    @property
+    def id(self) -> bytes:
+        """The id of this append, by which its outcome can be asked for: the id of its first event."""
+        return self.events[0].id
+
+
+class Wanted(Struct, frozen=True, gc=False):
+    """The events of one selection above a version of its stream."""
+
+    selection: Selection
+    after_version: int
+
+
+class Load(Struct, frozen=True, gc=False):
+    """Asks for the events of several selections, from one snapshot. At most about `limit` events in all.
+
+    `after` is the head since which the asker wants to hear the news, or None when it needs none.
+    """
+
+    wanted: tuple[Wanted, ...]
+    after: Head | None
+    limit: int
+
+
+class LogPage(Struct, frozen=True, gc=False):
+    """Asks for a page of the log: up to `limit` events above `after` in order, or below it when `backwards`.
+
+    Backwards, `after` None starts at the head. Only events whose type is in `types` (None: any) and that belong to a
+    stream of `category` (None: any). Types that begin with `$` are the library's own: left out unless `system`.
+    The limit counts what is left after filtering.
+    """
+
+    after: int | None
+    limit: int
+    types: frozenset[str] | None = None
+    category: str | None = None
+    backwards: bool = False
+    system: bool = False
+
+
+class StreamPage(Struct, frozen=True, gc=False):
+    """Asks for a page of one selection: up to `limit` events above `after_version`, or below it when `backwards`.
+
+    Backwards, `after_version` None starts at the end. The limit counts what is left after filtering.
+    """
+
+    selection: Selection
+    after_version: int | None
+    limit: int
+    backwards: bool = False
+
+
+# -- What is answered --------------------------------------------------------------------------------------------------
+
+
+class News(Struct, frozen=True, gc=False):
+    """What was appended since `after`, up to `head`.
+
+    `events` holds all of it, in order, without a gap; it is empty when `too_far` (more than `NEWS_LIMIT` events, or
+    more than `NEWS_BYTES`). `touched` are the indices of the selections asked about that have an event above `after`:
+    always exact, also when too far.
+    """
+
+    after: Head
+    head: Head
+    events: tuple[StoredEvent, ...]
+    touched: frozenset[int]
+    too_far: bool = False
+
+
+class Appended(Struct, frozen=True, gc=False):
+    """The append happened: its events stand at `first`, `first + 1`, ...
+
+    `versions` maps each of its streams to the version before the append: its events follow, one by one. `recorded_at`
+    (microseconds since 1970, UTC) is one for all its events, and never earlier than that of the event before them.
+    `news` ends just before `first`.
+    """
+
+    first: int
+    versions: Mapping[str, int]
+    recorded_at: int
+    news: News
+
+
+class Conflict(Struct, frozen=True, gc=False):
+    """The append did not happen, nor will it: `news.touched` are the selections that failed, all of them."""
+
+    news: News
+
+
+class Slice(Struct, frozen=True, gc=False):
+    """What a load found for one selection: events in order of version, and `version`, the stream's own (0: no stream).
+
+    When `complete` is False, the limit cut it: more events follow after the version of the last one.
+    """
+
+    events: tuple[StoredEvent, ...]
+    version: int
+    complete: bool
+
+
+class Loaded(Struct, frozen=True, gc=False):
+    """The answer to a load: a slice for each selection, all as of `head`; `news` when it was asked for."""
+
+    slices: tuple[Slice, ...]
+    head: Head
+    news: News | None
+
+
+class StreamInfo(Struct, frozen=True, gc=False):
+    """One stream: its id, its version (the number of its events) and the position of the last of them."""
+
+    id: str
+    version: int
+    position: int
+
+
+class Capabilities(Struct, frozen=True):
+    """What an engine promises.
+
+    `locks`: the writers' lock can be held while a batch is decided. `durable`: what was acknowledged survives the
+    crash of the machine. `shared`: several processes can work on it.
+    """
+
+    locks: bool
+    durable: bool
+    shared: bool
+
+
+def touched_by(events: Sequence[StoredEvent], selections: Sequence[Selection]) -> frozenset[int]:
+    """The indices of the selections that look at one of these events."""
+    if not events:
+        return frozenset()
+    types: dict[str, set[str]] = {}
+    for event in events:
+        for stream in event.streams:
+            types.setdefault(stream, set()).add(event.type)
+    return frozenset(
+        index
+        for index, selection in enumerate(selections)
+        if (found := types.get(selection.stream)) and (selection.types is None or not selection.types.isdisjoint(found))
+    )
+
+
+# -- Who is asked ------------------------------------------------------------------------------------------------------
+
+
+class Log(Protocol):
+    """One namespace of an engine. Any thread may call any method; one at a time calls `append`, `lock` and `unlock`.
+
+    Every method may raise `StoreUnavailableError`, and `StoreClosedError` after the engine was closed. Those that take
+    a head (`after`) raise `LogDivergedError` when another event, or none, stands at its position.
+    """
+
+    @property
+    def name(self) -> str:
+        """Where this is, for messages: the url without secrets, and the namespace."""
+        ...
+
+    def head(self) -> Head:
+        """The last event."""
+        ...
+
+    def append(self, append: Append) -> Appended | Conflict:
+        """Appends all or nothing, durably. Ends a held lock, whatever comes of it.
+
+        Raises `AppendRefusedError` when the events cannot be written (nothing was), `OutcomeUnknownError` when it
+        cannot be told whether they were (then `resolve`).
+        """
+        ...
+
+    def check(self, check: Check) -> News:
+        """Validates selections in a snapshot taken after the call, without the lock: `touched` empty means yes."""
+        ...
+
+    def lock(self, check: Check) -> News:
+        """Takes the writers' lock and keeps it until `append` or `unlock`: nobody else appends in between."""
+        ...
+
+    def unlock(self) -> None:
+        """Gives the lock back without appending. Does nothing when it is not held."""
+        ...
+
+    def resolve(self, append: Append) -> Appended | None:
+        """What became of an append whose answer was lost. None: it did not happen, and never will (its id is void).
+
+        Takes the writers' lock to find out. An append with a void id raises `AppendRefusedError`.
+        """
+        ...
+
+    def load(self, load: Load) -> Loaded:
+        """The events of several selections, from one snapshot taken after the call."""
+        ...
+
+    def read(self, page: LogPage) -> Sequence[StoredEvent]:
+        """A page of the log. Fewer than `limit` events: the end was reached. Holds nothing open."""
+        ...
+
+    def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
+        """A page of one stream. Fewer than `limit` events: the end was reached. Holds nothing open."""
+        ...
+
+    def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
+        """Up to `limit` streams whose id is above `after` (in order of UTF-8 bytes), of one category or of all.
+
+        The streams of the library itself (`$...`) are left out unless their category is asked for.
+        """
+        ...
+
+    def wait(self, after: int, timeout: float) -> int:
+        """Returns the head's position when it is above `after`, at the latest after `timeout` seconds."""
+        ...
+
+    def get(self, place: str, key: str) -> bytes | None:
+        """A small value from a place such as "snapshots" or "checkpoints"; None when there is none."""
+        ...
+
+    def put(self, place: str, key: str, value: bytes | None) -> None:
+        """Writes a small value durably; None removes it."""
+        ...
+
+    def problems(self) -> Iterator[str]:
+        """What the engine itself finds broken: memberships without event, a damaged file. One sentence each."""
+        ...
+
+
+class Engine(Protocol):
+    """An opened storage: connections that several namespaces share."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this engine promises."""
+        ...
+
+    def log(self, namespace: str) -> Log:
+        """One namespace, made when it does not exist yet."""
+        ...
+
+    def close(self) -> None:
+        """Ends all work and closes all connections. Closing twice is allowed."""
+        ...
+
+
+class AsyncLog(Protocol):
+    """`Log`, with `async def`. What is said there holds here."""
+
+    @property
+    def name(self) -> str: ...
+    async def head(self) -> Head: ...
+    async def append(self, append: Append) -> Appended | Conflict: ...
+    async def check(self, check: Check) -> News: ...
+    async def lock(self, check: Check) -> News: ...
+    async def unlock(self) -> None: ...
+    async def resolve(self, append: Append) -> Appended | None: ...
+    async def load(self, load: Load) -> Loaded: ...
+    async def read(self, page: LogPage) -> Sequence[StoredEvent]: ...
+    async def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]: ...
+    async def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]: ...
+    async def wait(self, after: int, timeout: float) -> int: ...
+    async def get(self, place: str, key: str) -> bytes | None: ...
+    async def put(self, place: str, key: str, value: bytes | None) -> None: ...
+    async def problems(self) -> Sequence[str]: ...
+
+
+class AsyncEngine(Protocol):
+    """`Engine`, with `async def`."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+    async def log(self, namespace: str) -> AsyncLog: ...
+    async def close(self) -> None: ...
+
+
+class Storage(Protocol):
+    """Where a store keeps its log: typed options, nothing opened yet."""
+
+    @property
+    def name(self) -> str:
+        """Where this is, for messages: a url without secrets."""
+        ...
+
+    def open(self) -> Engine:
+        """Opens it for threads. Raises `StoreUnavailableError`, `StorageFormatError`, `MissingDriverError`."""
+        ...
+
+    async def open_async(self) -> AsyncEngine:
+        """Opens it for the running event loop. Raises the same."""
+        ...

@@ -1,0 +1,358 @@
+"""A log in the memory of this process: the storage contract at its smallest, for tests and for learning it.
+
+It keeps every rule that the durable engines keep. What a `Memory` object holds lives as long as the object: several
+stores may be opened on one, at once or one after another.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from uuid import UUID
+
+from factfold.errors import AppendRefusedError, LogDivergedError, StoreClosedError, StoreUnavailableError
+from factfold.storage import _fork
+from factfold.storage.base import (
+    EMPTY,
+    NEWS_BYTES,
+    NEWS_LIMIT,
+    Append,
+    Appended,
+    AsyncEngine,
+    Capabilities,
+    Check,
+    Conflict,
+    Head,
+    Load,
+    Loaded,
+    LogPage,
+    News,
+    Selection,
+    Slice,
+    StoredEvent,
+    StreamInfo,
+    StreamPage,
+    Wanted,
+    touched_by,
+)
+
+LOCK_TIMEOUT = 5.0
+"""Seconds that a writer waits for another one before it gives up."""
+
+
+class Memory:
+    """A storage in memory. `Store("memory:")` makes one of its own; share an object to open several stores on it."""
+
+    name = "memory:"
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, _Namespace] = {}
+        self._lock = threading.Lock()
+        _fork.register(self)
+
+    def open(self) -> MemoryEngine:
+        return MemoryEngine(self)
+
+    async def open_async(self) -> AsyncEngine:
+        from factfold.storage.threads import ThreadedEngine
+
+        return ThreadedEngine(self.open())
+
+    def namespace(self, name: str) -> _Namespace:
+        with self._lock:
+            return self._namespaces.setdefault(name, _Namespace())
+
+    def before_fork(self) -> None:
+        """Waits for the writers, so that the child's copy is whole."""
+        self._lock.acquire()
+        for namespace in self._namespaces.values():
+            namespace.writers.acquire(timeout=LOCK_TIMEOUT)
+
+    def after_fork_in_parent(self) -> None:
+        for namespace in self._namespaces.values():
+            if namespace.writers.locked():
+                namespace.writers.release()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        for namespace in self._namespaces.values():
+            namespace.writers = threading.Lock()
+            namespace.grown = threading.Condition()
+        self._lock = threading.Lock()
+
+
+class _Namespace:
+    """The events, and for each stream the positions of its events: version v stands at index v - 1."""
+
+    def __init__(self) -> None:
+        self.events: list[StoredEvent] = []
+        self.streams: dict[str, list[int]] = {}
+        self.voids: set[bytes] = set()
+        self.places: dict[tuple[str, str], bytes] = {}
+        self.writers = threading.Lock()
+        self.grown = threading.Condition()
+        self.waiting = 0
+
+
+class MemoryEngine:
+    """Opens namespaces of one `Memory` until it is closed."""
+
+    capabilities = Capabilities(locks=True, durable=False, shared=False)
+
+    def __init__(self, memory: Memory) -> None:
+        self._memory = memory
+        self._logs: list[MemoryLog] = []
+        self.closed = False
+
+    def log(self, namespace: str) -> MemoryLog:
+        if self.closed:
+            raise StoreClosedError("memory: the store is closed")
+        self._logs.append(MemoryLog(self, self._memory.namespace(namespace), f"memory: [{namespace}]"))
+        return self._logs[-1]
+
+    def close(self) -> None:
+        self.closed = True
+        for log in self._logs:
+            log.end()
+
+
+class MemoryLog:
+    """One namespace, seen through one engine.
+
+    Readers take no lock: a writer enters its events in the streams first and then makes them visible at once, by
+    extending the list of events; whoever has taken its length sees nothing above it.
+    """
+
+    def __init__(self, engine: MemoryEngine, namespace: _Namespace, name: str) -> None:
+        self.name = name
+        self._engine = engine
+        self._namespace = namespace
+        self._held: list[bool] = []  # True when it is
+
+    def head(self) -> Head:
+        self._open()
+        return self._head_at(len(self._namespace.events))
+
+    def append(self, append: Append) -> Appended | Conflict:
+        try:
+            if not self._held:
+                self._acquire()
+            return self._append(append)
+        finally:
+            self.unlock()
+
+    def check(self, check: Check) -> News:
+        self._open()
+        return self._news(check.selections, check.after)
+
+    def lock(self, check: Check) -> News:
+        try:
+            self._acquire()
+            return self._news(check.selections, check.after)
+        except BaseException:
+            self.unlock()
+            raise
+
+    def unlock(self) -> None:
+        if self._held:
+            self._held = []
+            self._namespace.writers.release()
+
+    def resolve(self, append: Append) -> Appended | None:
+        try:
+            self._acquire()
+            above = self._namespace.events[append.check.after.position :]
+            for stored in above:
+                if stored.id == append.id:
+                    return self._resolved(append, stored.position)
+            self._namespace.voids.add(append.id)
+            return None
+        finally:
+            self.unlock()
+
+    def load(self, load: Load) -> Loaded:
+        self._open()
+        head = len(self._namespace.events)
+        news = None if load.after is None else self._news(tuple(w.selection for w in load.wanted), load.after, head)
+        room = load.limit
+        slices: list[Slice] = []
+        for wanted in load.wanted:
+            slices.append(self._slice(wanted, head, room))
+            room -= len(slices[-1].events)
+        return Loaded(tuple(slices), self._head_at(head), news)
+
+    def read(self, page: LogPage) -> Sequence[StoredEvent]:
+        self._open()
+        events = self._namespace.events
+        if page.backwards:
+            top = len(events) if page.after is None else min(page.after - 1, len(events))
+            candidates = (events[index] for index in range(top - 1, -1, -1))
+        else:
+            candidates = (events[index] for index in range(page.after or 0, len(events)))
+        return _first(page.limit, (stored for stored in candidates if _is_on_page(stored, page)))
+
+    def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
+        self._open()
+        head = len(self._namespace.events)
+        positions = self._positions(page.selection.stream, head)
+        if page.backwards:
+            top = len(positions) if page.after_version is None else min(page.after_version - 1, len(positions))
+            positions = positions[:top][::-1] if top > 0 else []
+        else:
+            positions = positions[page.after_version or 0 :]
+        return _first(page.limit, self._selected(page.selection, positions))
+
+    def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
+        self._open()
+        head = len(self._namespace.events)
+        found: list[StreamInfo] = []
+        known = list(self._namespace.streams)  # at once: writers add to it meanwhile
+        for stream in sorted(known, key=str.encode):
+            wanted = stream.startswith(f"{category}:") if category else not stream.startswith("$")
+            if wanted and stream.encode() > after.encode() and (positions := self._positions(stream, head)):
+                found.append(StreamInfo(stream, len(positions), positions[-1]))
+            if len(found) == limit:
+                break
+        return found
+
+    def wait(self, after: int, timeout: float) -> int:
+        namespace = self._namespace
+        with namespace.grown:
+            namespace.waiting += 1
+            try:
+                namespace.grown.wait_for(lambda: self._engine.closed or len(namespace.events) > after, timeout)
+            finally:
+                namespace.waiting -= 1
+        self._open()
+        return len(namespace.events)
+
+    def get(self, place: str, key: str) -> bytes | None:
+        self._open()
+        return self._namespace.places.get((place, key))
+
+    def put(self, place: str, key: str, value: bytes | None) -> None:
+        self._open()
+        if value is None:
+            self._namespace.places.pop((place, key), None)
+        else:
+            self._namespace.places[place, key] = value
+
+    def problems(self) -> Iterator[str]:
+        self._open()
+        for stream, positions in list(self._namespace.streams.items()):
+            for version, position in enumerate(positions, 1):
+                if position > len(self._namespace.events):
+                    yield f"{stream} has version {version} at position {position}, where there is no event"
+                elif self._namespace.events[position - 1].streams.get(stream) != version:
+                    yield f"{stream} has version {version} at position {position}, and the event there says otherwise"
+
+    def end(self) -> None:
+        """The engine is closed: gives the lock back, and wakes those who wait."""
+        self.unlock()
+        with self._namespace.grown:
+            self._namespace.grown.notify_all()
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        if self._engine.closed:
+            raise StoreClosedError(f"{self.name}: the store is closed")
+
+    def _acquire(self) -> None:
+        self._open()
+        # One step, so that no interrupt comes between having the lock and knowing it.
+        self._held += map(self._namespace.writers.acquire, (True,), (LOCK_TIMEOUT,))
+        if not self._held[0]:
+            self._held = []
+            raise StoreUnavailableError(f"{self.name}: another writer has held the lock for {LOCK_TIMEOUT} seconds")
+
+    def _append(self, append: Append) -> Appended | Conflict:
+        namespace = self._namespace
+        news = self._news(append.check.selections, append.check.after)
+        if append.id in namespace.voids:
+            raise AppendRefusedError(f"{self.name}: the append {UUID(bytes=append.id)} came after it was declared void")
+        if news.touched:
+            return Conflict(news)
+        first = len(namespace.events) + 1
+        recorded_at = time.time_ns() // 1000
+        if first > 1:
+            recorded_at = max(recorded_at, namespace.events[-1].recorded_at)
+        before: dict[str, int] = {}
+        stored: list[StoredEvent] = []
+        try:
+            for position, new in enumerate(append.events, first):
+                versions: dict[str, int] = {}
+                for stream in new.streams:
+                    positions = namespace.streams.setdefault(stream, [])
+                    before.setdefault(stream, len(positions))
+                    positions.append(position)
+                    versions[stream] = len(positions)
+                stored.append(
+                    StoredEvent(
+                        position, new.id, new.type, new.type_version, new.data, new.metadata, versions, recorded_at
+                    )
+                )
+            namespace.events.extend(stored)
+        except BaseException:
+            for stream in before if len(namespace.events) < first else ():
+                del namespace.streams[stream][before[stream] :]
+            raise
+        if namespace.waiting:
+            with namespace.grown:
+                namespace.grown.notify_all()
+        return Appended(first, before, recorded_at, news)
+
+    def _resolved(self, append: Append, first: int) -> Appended:
+        events = self._namespace.events[first - 1 : first - 1 + len(append.events)]
+        before: dict[str, int] = {}
+        for stored in events:
+            for stream, version in stored.streams.items():
+                before.setdefault(stream, version - 1)
+        news = self._news(append.check.selections, append.check.after, first - 1)
+        return Appended(first, before, events[0].recorded_at, news)
+
+    def _head_at(self, position: int) -> Head:
+        return self._namespace.events[position - 1].head if position else EMPTY
+
+    def _news(self, selections: Sequence[Selection], after: Head, top: int | None = None) -> News:
+        events = self._namespace.events
+        top = len(events) if top is None else top
+        there = self._head_at(after.position) if after.position <= top else None
+        if there != after:
+            found = UUID(bytes=there.id) if there else None
+            raise LogDivergedError(self.name, after.position, UUID(bytes=after.id), found)
+        if top == after.position:
+            return News(after, after, (), frozenset())
+        fresh = events[after.position : top]
+        too_far = len(fresh) > NEWS_LIMIT or sum(len(stored.data) for stored in fresh) > NEWS_BYTES
+        shown = () if too_far else tuple(fresh)
+        return News(after, self._head_at(top), shown, touched_by(fresh, selections), too_far)
+
+    def _positions(self, stream: str, head: int) -> list[int]:
+        positions = self._namespace.streams.get(stream, [])
+        return positions[: bisect_right(positions, head)]
+
+    def _selected(self, selection: Selection, positions: Sequence[int]) -> Iterator[StoredEvent]:
+        for position in positions:
+            stored = self._namespace.events[position - 1]
+            if selection.types is None or stored.type in selection.types:
+                yield stored
+
+    def _slice(self, wanted: Wanted, head: int, room: int) -> Slice:
+        positions = self._positions(wanted.selection.stream, head)
+        found = _first(room + 1, self._selected(wanted.selection, positions[wanted.after_version :]))
+        return Slice(tuple(found[:room]), len(positions), len(found) <= room)
+
+
+def _first(limit: int, events: Iterator[StoredEvent]) -> list[StoredEvent]:
+    return [stored for stored, _ in zip(events, range(limit), strict=False)]
+
+
+def _is_on_page(stored: StoredEvent, page: LogPage) -> bool:
+    if stored.type.startswith("$") and not page.system:
+        return False
+    if page.types is not None and stored.type not in page.types:
+        return False
+    return page.category is None or any(stream.startswith(f"{page.category}:") for stream in stored.streams)

@@ -1,0 +1,478 @@
+"""`Store`: threads around the heart. The calling threads do the work: one of them leads, in order of their arrival."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from types import TracebackType
+from typing import Concatenate, ParamSpec, Self, TypeVar, cast, overload
+
+from factfold.batch import Heart
+from factfold.codec import Transform
+from factfold.errors import FactfoldError, StoreClosedError
+from factfold.events import RecordedEvent
+from factfold.job import Job, Turn, refuse_inside_command
+from factfold.once import Once
+from factfold.reading import PAGE, Query, log_query, read_page, stream_query
+from factfold.receipt import Receipt
+from factfold.requests import perform
+from factfold.retry import Retry
+from factfold.settings import Settings, Stats, do_nothing, read_state, read_version, utc_now
+from factfold.storage import _fork
+from factfold.storage.base import Engine, Log, Storage, StreamInfo
+from factfold.streams import Stream, StreamType
+from factfold.transaction import AnyStreamType, Transaction
+from factfold.verification import Verification, Verifier
+
+P = ParamSpec("P")
+R = TypeVar("R")
+S = TypeVar("S")
+E = TypeVar("E")
+
+
+class Store:
+    """Executes commands against one namespace of a storage, from any number of threads.
+
+    It opens when it is entered, or at its first use, and lives as long as its process.
+
+    Args:
+        storage: a url (`memory:`, `sqlite:///bank.db`) or a storage object (`Memory()`, `SQLite("bank.db")`).
+        namespace: one total order of events, one unit of atomicity; many fit in one database.
+        cache_size: of how many streams the folded states are kept in memory, while no command needs them.
+        retry: how often a command is decided again when others were faster.
+        clock: gives `tx.now`, an aware datetime.
+        transform: rewrites the JSON of events before they are stored, and back: for encryption or compression.
+
+    Raises:
+        InvalidUrlError, InvalidNamespaceError: the arguments cannot be used.
+        MissingDriverError: the storage needs a package that is not installed.
+    """
+
+    def __init__(
+        self,
+        storage: str | Storage,
+        *,
+        namespace: str = "default",
+        cache_size: int = 10_000,
+        retry: Retry = Retry(),  # noqa: B008 - it is immutable
+        clock: Callable[[], datetime] = utc_now,
+        transform: Transform | None = None,
+    ) -> None:
+        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform)
+        self._connections = _Connections(self._settings.storage)
+        self._siblings: list[Store] = []
+        self._owner = True
+        self._begin()
+        _fork.register(self)
+
+    def _begin(self) -> None:
+        self._guard = threading.Lock()
+        self._opening = threading.Lock()
+        self._leader: Job | None = None
+        self._heart: Heart | None = None
+        self._log: Log | None = None
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        """Opens the store, so that what is wrong with the storage shows now."""
+        refuse_inside_command()
+        self._ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Store({self._settings.storage.name!r}, namespace={self._settings.namespace!r})"
+
+    # -- commands --------------------------------------------------------------------------------------------------
+
+    def execute(
+        self, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Receipt[R]:
+        """Runs a command and writes what it appended, all or nothing. Does I/O.
+
+        The command may run more than once, and it may run on another thread. When this returns, what was appended is
+        durable.
+
+        Raises:
+            Exception: what the command raised, unchanged; then nothing was written.
+            InvalidCommandError, ImpureCommandError, EncodingError: the command does what a command must not.
+            ConflictError: other writers were faster too often.
+            OutcomeUnknownError: the connection broke and could not be restored.
+            StoreUnavailableError, AppendRefusedError, LogDivergedError: the storage cannot; nothing was written.
+            NestedExecutionError: called inside a command.
+        """
+        job = self._settings.job(command, args, kwargs)
+        return cast(
+            "Receipt[R]", self._serve(self._ready()[0], job)
+        )  # the result of a job is what its command returned
+
+    def execute_once(
+        self, key: str, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Receipt[R]:
+        """Runs a command once per key, for ever and in any process; a repetition gives the first run's receipt.
+
+        A command that raises leaves the key free. The result is stored as JSON: annotate what the command returns.
+
+        Raises:
+            KeyReusedError: the key was used with another command.
+            EncodingError: the result cannot be stored, or would come back as something else.
+            Exception: as `execute`.
+        """
+        once = Once(key, command, args, kwargs)
+        receipt = once.receipt(self.execute(once))
+        if not isinstance(receipt, Receipt):
+            log = self._ready()[1]
+            (stored,) = log.read_stream(once.last_page())
+            events = log.read(once.events_page(stored, receipt)) if receipt.events else ()
+            receipt = once.repeated(receipt, events, self._settings.transform)
+        return cast("Receipt[R]", receipt)  # once keeps the result of the command
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def state(self, stream: Stream[S, E], /) -> S:
+        """The folded state, not older than any commit acknowledged before the call. Does I/O."""
+        return self.execute(read_state, stream).result
+
+    def version(self, stream: Stream[S, E], /) -> int:
+        """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
+        return self.execute(read_version, stream).result
+
+    def events(
+        self,
+        stream: Stream[S, E],
+        /,
+        *,
+        after_version: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[RecordedEvent[E]]:
+        """The events of a stream that its fold looks at, in order, from the one after `after_version` on.
+
+        Backwards they come from the end, or from the one before `after_version` where that is given. It reads in
+        pages, in constant memory, and keeps nothing open between them.
+
+        Raises:
+            DecodingError: an event cannot be decoded.
+        """
+        query = stream_query(stream, after_version, limit, backwards, self._settings.transform)
+        return self._pages(query, self._ready()[1])
+
+    @overload
+    def log(
+        self,
+        *,
+        types: StreamType[S, E],
+        category: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[RecordedEvent[E]]: ...
+    @overload
+    def log(
+        self,
+        *,
+        types: type[E],
+        category: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+    ) -> Iterator[RecordedEvent[E]]: ...
+    @overload
+    def log(
+        self,
+        *,
+        types: object = None,
+        category: str | None = None,
+        stream: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+        system: bool = False,
+    ) -> Iterator[RecordedEvent[object]]: ...
+
+    def log(
+        self,
+        *,
+        types: object = None,
+        category: str | None = None,
+        stream: str | None = None,
+        after: int = 0,
+        limit: int | None = None,
+        backwards: bool = False,
+        system: bool = False,
+    ) -> Iterator[RecordedEvent[object]]:
+        """The log in order, from the position after `after` on. Reads in pages, in constant memory.
+
+        Args:
+            types: a class, a union of classes, or a stream type: only these events, decoded (a stream type's are those
+                of its category). Without it `event` is the plain JSON value.
+            category: only events that belong to a stream of this category.
+            stream: the id of a stream: only its events, as plain JSON. Not together with `types` or `category`.
+            after: a position. Backwards, the log is read down from the one before it (0: from the head).
+            limit: how many events at most.
+            backwards: the latest first.
+            system: also the library's own events, whose types begin with "$".
+
+        Raises:
+            DecodingError: an event cannot be decoded.
+        """
+        query = log_query(types, category, stream, after, limit, backwards, system, self._settings.transform)
+        return self._pages(query, self._ready()[1])
+
+    def streams(self, category: str | None = None) -> Iterator[StreamInfo]:
+        """The streams, all or those of a category, with version and last position, in order of their ids."""
+        refuse_inside_command()
+        return self._stream_pages(category, self._ready()[1])
+
+    def head(self) -> int:
+        """The position of the last event, 0 in an empty log. Does I/O."""
+        refuse_inside_command()
+        return self._ready()[1].head().position
+
+    def stats(self) -> Stats:
+        """What this store has done so far. No I/O."""
+        refuse_inside_command()
+        return Stats.of(self._heart)
+
+    def verify(self, *stream_types: AnyStreamType) -> Verification:
+        """Reads the whole log and reports what is wrong with it. Takes time and memory that grow with the streams.
+
+        It looks for gaps in positions and versions, memberships without event, events that do not decode, and stored
+        type names that no given fold of their category knows. Categories without a given stream type are not decoded.
+        """
+        refuse_inside_command()
+        log = self._ready()[1]
+        verifier = Verifier([stream_type.fold for stream_type in stream_types], self._settings.transform)
+        while stored := log.read(verifier.page()):
+            verifier.log(stored)
+        after: str | None = ""
+        while after is not None:
+            after = verifier.streams(log.streams(None, after, PAGE))
+        return verifier.result(log.problems())
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def namespace(self, name: str) -> Store:
+        """A store for another namespace of the same storage, which shares the connections.
+
+        It is closed with this one, or on its own.
+        """
+        refuse_inside_command()
+        sibling = Store.__new__(Store)
+        sibling._settings = self._settings.sibling(name)
+        sibling._connections = self._connections
+        sibling._siblings = []
+        sibling._owner = False
+        sibling._begin()
+        _fork.register(sibling)
+        self._siblings.append(sibling)
+        return sibling
+
+    def close(self) -> None:
+        """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
+        refuse_inside_command()
+        for sibling in self._siblings:
+            sibling.close()
+        with self._guard:
+            closed, self._closed = self._closed, True
+            heart = self._heart
+        if closed:
+            return
+        if heart is not None:
+            with contextlib.suppress(FactfoldError):
+                self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
+            with self._guard:
+                heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
+        if self._owner:
+            self._connections.close()
+
+    def before_fork(self) -> None:
+        """Nothing to do: the child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Takes nothing over from the parent: its callers, and its leader, do not exist here."""
+        closed = self._closed
+        self._begin()
+        self._closed = closed
+
+    # -- inside: opening -------------------------------------------------------------------------------------------
+
+    def _ready(self) -> tuple[Heart, Log]:
+        """The heart and the log, opened at the first use."""
+        if self._closed:
+            raise StoreClosedError(f"{self!r} is closed: open another one")
+        if self._heart is not None and self._log is not None:
+            return self._heart, self._log
+        with self._opening:
+            if self._heart is None or self._log is None:
+                engine = self._connections.engine()
+                self._log = engine.log(self._settings.namespace)
+                self._heart = self._settings.heart(
+                    engine.capabilities, self._guard, notify=_notify, interrupts=self._interrupts
+                )
+            return self._heart, self._log
+
+    # -- inside: the threads around the heart ----------------------------------------------------------------------
+
+    def _serve(self, heart: Heart, job: Job) -> Receipt[object]:
+        """Brings a job to its end: leads, loads or sleeps, as its turn says."""
+        log = self._log
+        assert log is not None
+        try:
+            with self._guard:
+                heart.submit(job)
+                if self._leader is None:
+                    self._leader = job
+                    job.turn = Turn.LEADING
+            while job.turn is not Turn.DONE:
+                if job.turn is Turn.LEADING:
+                    self._lead(heart, log, job)
+                elif job.turn is Turn.LOADING:
+                    self._load(heart, log, job)
+                else:
+                    self._sleep(heart, job)
+        except BaseException:
+            with self._guard:
+                heart.leave(job)
+                if self._leader is job:
+                    self._leader = None
+                self._appoint(heart)
+            raise
+        return job.receipt()
+
+    def _lead(self, heart: Heart, log: Log, job: Job) -> None:
+        """Serves one batch, and hands the lead on to who has waited longest."""
+        steps = heart.lead()
+        try:
+            request = next(steps)
+            while True:
+                try:
+                    answer = perform(request, log, time.sleep)
+                except Exception as error:
+                    request = steps.throw(error)
+                else:
+                    request = steps.send(answer)
+        except StopIteration:
+            pass
+        except Exception as error:
+            log.unlock()
+            heart.crash(error)
+        except BaseException:
+            heart.abandon()
+            log.unlock()
+            raise
+        finally:
+            with self._guard:
+                self._leader = None
+                if job.turn is Turn.LEADING:
+                    job.turn = Turn.WAITING
+                self._appoint(heart)
+
+    def _load(self, heart: Heart, log: Log, job: Job) -> None:
+        """Loads what the job misses and nobody else loads yet; sleeps while others do."""
+        with self._guard:
+            task = heart.next_load(job)
+        if task is None:
+            self._sleep(heart, job)
+            return
+        try:
+            task.fold(log.load(task.load), heart.decode)
+        except Exception as error:
+            with self._guard:
+                heart.load_failed(task, error)
+        else:
+            with self._guard:
+                heart.loaded(task)
+        finally:
+            with self._guard:
+                self._appoint(heart)
+
+    def _sleep(self, heart: Heart, job: Job) -> None:
+        """Sleeps until it is the job's turn."""
+        bed = threading.Lock()
+        bed.acquire()
+        with self._guard:
+            if job.turn in (Turn.LEADING, Turn.DONE) or (job.turn is Turn.LOADING and heart.can_load(job)):
+                return
+            job.wake = bed.release
+        bed.acquire()
+
+    def _appoint(self, heart: Heart) -> None:
+        """Wakes whoever has to lead, and whoever has to load, when nobody does. The guard is held."""
+        if heart.has_work and self._leader is None and (leader := heart.next_leader()) is not None:
+            self._leader = leader
+            leader.turn = Turn.LEADING
+        if self._leader is not None:
+            _notify(self._leader)
+        if heart.has_loads and (loader := heart.next_loader()) is not None:
+            _notify(loader)
+
+    def _interrupts(self, job: Job) -> bool:
+        """Ctrl-C while the main thread runs the command of another thread is meant for the main thread."""
+        return job is not self._leader and threading.current_thread() is threading.main_thread()
+
+    # -- inside: reading -------------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _pages(query: Query[E], log: Log) -> Iterator[RecordedEvent[E]]:
+        while (page := query.page()) is not None:
+            yield from query.take(page, read_page(log, page))
+
+    @staticmethod
+    def _stream_pages(category: str | None, log: Log) -> Iterator[StreamInfo]:
+        after = ""
+        while page := log.streams(category, after, PAGE):
+            yield from page
+            after = page[-1].id
+
+
+def _notify(job: Job) -> None:
+    """Wakes a job's caller, unless it would only go to sleep again. The guard is held."""
+    if job.turn is not Turn.WAITING and job.wake is not None:
+        wake, job.wake = job.wake, None
+        wake()
+
+
+class _Connections:
+    """An engine that sibling stores share, opened at the first use."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._engine: Engine | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        _fork.register(self)
+
+    def engine(self) -> Engine:
+        with self._lock:
+            if self._closed:
+                raise StoreClosedError(f"The store on {self._storage.name} is closed: open another one")
+            if self._engine is None:
+                self._engine = self._storage.open()
+            return self._engine
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._engine is not None:
+                self._engine.close()
+
+    def before_fork(self) -> None:
+        """Nothing to do: the engine sees to its connections."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """A lock that another thread held stays locked in the child."""
+        self._lock = threading.Lock()

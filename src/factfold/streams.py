@@ -1,0 +1,264 @@
+"""Streams: a fold makes a stream type, a stream type called with the parts of an id makes a stream."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import re
+import threading
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from msgspec import Struct, structs
+
+from factfold.annotations import enclosing_names, event_classes, show
+from factfold.codec import EventType
+from factfold.errors import DefinitionError, InvalidStreamIdError
+from factfold.events import UNPRINTABLE, RecordedEvent, check_category
+from factfold.folds import Fold, define
+
+S = TypeVar("S")
+E = TypeVar("E")
+I = TypeVar("I")  # noqa: E741  # the type of the initial state
+S_co = TypeVar("S_co", covariant=True)
+E_contra = TypeVar("E_contra", contravariant=True)
+I_contra = TypeVar("I_contra", contravariant=True)
+
+IdPart: TypeAlias = "str | int | UUID"
+"""What a part of a stream id may be."""
+
+ID_LIMIT = 255
+"""How many characters a whole stream id may have."""
+
+# -- Streams and their types -------------------------------------------------------------------------------------------
+
+
+class Stream(Struct, Generic[S_co, E_contra], frozen=True, eq=False):
+    """One stream: its id, and the fold it is looked at through. Made by calling a stream type."""
+
+    id: str
+    """The whole id: `category:part/part`."""
+    parts: tuple[str, ...]
+    """The parts of the id as texts, not escaped."""
+    fold: Fold
+    key: tuple[str, Fold]
+    suffix: str
+    """The id without its category and the colon: what a fold's third parameter gets."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Stream) and self.key == other.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.id} as {self.fold.name}>"
+
+
+class StreamType(Struct, Generic[S, E], frozen=True, eq=False, weakref=True):
+    """A kind of stream: a category, an initial state and a fold. Made by `@stream`."""
+
+    category: str
+    initial: S
+    event_types: tuple[type[E], ...]
+    fold: Fold
+    _prefix: str
+    _room: int
+
+    def __call__(self, *parts: IdPart) -> Stream[S, E]:
+        """The stream with this id: `accounts("alice")`. No part: the only one of its kind.
+
+        Raises InvalidStreamIdError naming the part that breaks a rule.
+        """
+        if len(parts) == 1:
+            part = parts[0]
+            # the common case, by the fastest tests there are; what does not pass them gets a closer look below
+            if (
+                type(part) is str
+                and part.isprintable()
+                and "/" not in part
+                and "%" not in part
+                and 0 < len(part) <= self._room
+            ):
+                stream_id = self._prefix + part
+                fold = self.fold
+                return Stream(stream_id, (part,), fold, (stream_id, fold), part)
+        return self._named(tuple([_text(part, self.category) for part in parts]))
+
+    def of(self, recorded: RecordedEvent[object]) -> tuple[Stream[S, E], ...]:
+        """The streams of this category that an event belongs to."""
+        ids = [stream_id for stream_id in recorded.stored.streams if category_of(stream_id) == self.category]
+        return tuple([self._named(parts_of(stream_id)) for stream_id in ids])
+
+    def _named(self, parts: tuple[str, ...]) -> Stream[S, E]:
+        suffix = "/".join([part.replace("%", "%25").replace("/", "%2F") for part in parts])
+        if len(suffix) > self._room:
+            longest = max(parts, key=len)
+            raise InvalidStreamIdError(
+                f"A stream id has at most {ID_LIMIT} characters, and {self._prefix}{suffix[:20]}... would have "
+                f"{len(self._prefix) + len(suffix)}. Its longest part is {longest[:40]!r}: shorten it or hash it.",
+                longest,
+            )
+        stream_id = self._prefix + suffix
+        return Stream(stream_id, parts, self.fold, (stream_id, self.fold), suffix)
+
+    def __repr__(self) -> str:
+        return f"<StreamType {self.fold.name}, category {self.category}>"
+
+
+# -- Stream ids --------------------------------------------------------------------------------------------------------
+
+_TOO_LONG = 10**ID_LIMIT
+_NO_ESCAPE = re.compile("%(?!25|2F)")
+
+
+def category_of(stream_id: str) -> str:
+    """The category of a stream id."""
+    return stream_id.partition(":")[0]
+
+
+def parts_of(stream_id: str) -> tuple[str, ...]:
+    """The parts of a stream id as texts. Raises InvalidStreamIdError for what no stream type would have made."""
+    category, colon, suffix = stream_id.partition(":")
+    check_category(category, system=True)
+    escaped = suffix.split("/") if suffix else []
+    if not colon or not all(escaped) or _NO_ESCAPE.search(suffix) or UNPRINTABLE.search(suffix):
+        raise InvalidStreamIdError(
+            f"{stream_id!r} is no stream id: that is `category:part/part`, with `%2F` for `/` and `%25` for `%` inside "
+            "of parts, without empty parts or control characters.",
+            stream_id,
+        )
+    return tuple([part.replace("%2F", "/").replace("%25", "%") for part in escaped])
+
+
+def _text(part: object, category: str) -> str:
+    """A part of an id as text. Raises InvalidStreamIdError."""
+    if type(part) is str and part and part.isprintable():
+        return part
+    if isinstance(part, str):
+        text = str.__str__(part)  # the text itself, also where a subclass shows something else
+    elif isinstance(part, UUID):
+        text = str(part)
+    elif isinstance(part, int) and not isinstance(part, bool):
+        if not -_TOO_LONG < part < _TOO_LONG:
+            raise _bad_part(category, part, "is a number of at most 255 digits")
+        text = int.__repr__(part)
+    else:
+        raise _bad_part(category, part, f"is a str, an int or a UUID, not a {type(part).__name__}")
+    if not text:
+        raise _bad_part(category, part, "is not empty")
+    if found := UNPRINTABLE.search(text):
+        rule = "holds no control character and no half of a surrogate pair"
+        raise _bad_part(category, part, f"{rule}, and there is {found[0]!r} at index {found.start()}")
+    return text
+
+
+def _bad_part(category: str, part: object, rule: str) -> InvalidStreamIdError:
+    try:
+        shown = repr(part)
+    except ValueError:  # Python refuses to write out numbers of thousands of digits
+        shown = "..."
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return InvalidStreamIdError(f"{category}({shown}): a part of a stream id {rule}.", part)
+
+
+# -- The decorator -----------------------------------------------------------------------------------------------------
+
+
+class FoldFunction(Protocol[I_contra, S, E_contra]):
+    """A fold: the state and an event give the next state. It takes the initial state too."""
+
+    @overload
+    def __call__(self, state: S, event: E_contra, /) -> S: ...
+    @overload
+    def __call__(self, state: I_contra, event: E_contra, /) -> S: ...
+
+
+class FoldFunctionWithId(Protocol[I_contra, S, E_contra]):
+    """A fold that is also told the stream's id, without its category."""
+
+    @overload
+    def __call__(self, state: S, event: E_contra, id: str, /) -> S: ...
+    @overload
+    def __call__(self, state: I_contra, event: E_contra, id: str, /) -> S: ...
+
+
+class StreamDecorator(Generic[I]):
+    """What `stream(...)` gives: above a fold, it makes a stream type."""
+
+    __slots__ = ("_category", "_initial", "_snapshot_every", "_snapshot_version")
+
+    def __init__(
+        self, category: str, initial: I, snapshot_every: int | None, snapshot_version: int, *, system: bool = False
+    ) -> None:
+        self._category = check_category(category, system=system)
+        self._initial = initial
+        where = f"@stream({category!r})"
+        self._snapshot_every = None if snapshot_every is None else _counted(snapshot_every, f"{where}: snapshot_every")
+        self._snapshot_version = _counted(snapshot_version, f"{where}: snapshot_version")
+
+    @overload
+    def __call__(self, fold: FoldFunction[I, S, E], /) -> StreamType[S, E]: ...
+    @overload
+    def __call__(self, fold: FoldFunctionWithId[I, S, E], /) -> StreamType[S, E]: ...
+    def __call__(self, fold: Callable[..., object], /) -> StreamType[Any, Any]:
+        """Makes the stream type. Raises DefinitionError saying what is wrong with the fold, its state or its events."""
+        here = inspect.currentframe()
+        names = enclosing_names(getattr(fold, "__qualname__", ""), here.f_back if here is not None else None)
+        del here  # a frame that knows itself is garbage that nobody sees
+        made = define(self._category, self._initial, fold, names)
+        made = structs.replace(made, snapshot_every=self._snapshot_every, snapshot_version=self._snapshot_version)
+        prefix = f"{self._category}:"
+        with _lock:
+            _folds[next(_numbers)] = made
+        return StreamType(self._category, self._initial, tuple(made.by_class), made, prefix, ID_LIMIT - len(prefix))
+
+
+def stream(
+    category: str, *, initial: I, snapshot_every: int | None = None, snapshot_version: int = 1
+) -> StreamDecorator[I]:
+    """Makes a stream type of the fold below it, a pure function `(state, event) -> state`.
+
+    Its event types come from the annotation of the second parameter; a third parameter gets the stream's id without
+    its category. `initial` is the state before the first event. `snapshot_every`: the state is saved after a load that
+    folded more than so many events; `snapshot_version`: raise it when the fold changes its mind about the past.
+    Raises DefinitionError, InvalidStreamIdError.
+    """
+    return StreamDecorator(category, initial, snapshot_every, snapshot_version)
+
+
+def system_stream_type(category: str, *, initial: I) -> StreamDecorator[I]:
+    """`stream` for the library's own streams, whose category begins with `$`."""
+    return StreamDecorator(category, initial, None, 1, system=True)
+
+
+def _counted(value: object, what: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise DefinitionError(f"{what} is a whole number from 1 on, not {value!r}.")
+    return value
+
+
+# -- What is defined in this process -----------------------------------------------------------------------------------
+
+_folds: WeakValueDictionary[int, Fold] = WeakValueDictionary()
+_numbers = itertools.count()
+_lock = threading.Lock()
+
+
+def event_types_of(category: str, type_name: str) -> EventType | None:
+    """The event type with a stored name, as the newest living stream type of a category knows it; None if none does."""
+    with _lock:
+        alive = sorted(_folds.items(), reverse=True)
+    for _, fold in alive:
+        if fold.category == category and type_name in fold.by_name:
+            return fold.by_name[type_name]
+    return None
+
+
+def types_of(annotation: object) -> tuple[type, ...]:
+    """The event classes that a class, a union, an alias or a stream type lists. Raises DefinitionError."""
+    if isinstance(annotation, StreamType):
+        return tuple(annotation.fold.by_class)
+    return event_classes(annotation, f"types={show(annotation)}")

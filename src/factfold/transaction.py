@@ -1,0 +1,426 @@
+"""What a command sees of the world: it reads streams, and appends to what it has read."""
+
+# A transaction and its views are one thing in two classes.
+# pyright: reportPrivateUsage=false
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
+from datetime import datetime
+from typing import Concatenate, Generic, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from uuid import UUID
+
+from factfold.cache import AnyStream, Key
+from factfold.codec import EventType
+from factfold.errors import ForeignViewError, WrongEventError, WrongStreamsError
+from factfold.folds import Fold
+from factfold.overlay import Overlay, Pending, Reading
+from factfold.streams import Stream, category_of
+
+S_co = TypeVar("S_co", covariant=True)
+E_contra = TypeVar("E_contra", contravariant=True)
+E = TypeVar("E")
+P = ParamSpec("P")
+R = TypeVar("R")
+S1 = TypeVar("S1")
+S2 = TypeVar("S2")
+S3 = TypeVar("S3")
+S4 = TypeVar("S4")
+S5 = TypeVar("S5")
+S6 = TypeVar("S6")
+E1 = TypeVar("E1")
+E2 = TypeVar("E2")
+E3 = TypeVar("E3")
+E4 = TypeVar("E4")
+E5 = TypeVar("E5")
+E6 = TypeVar("E6")
+
+inside_command: ContextVar[bool] = ContextVar("factfold.inside_command", default=False)
+"""True while a command runs: a store's methods refuse to be called then."""
+
+
+class Suspension(BaseException):
+    """Ends a run that read what is not loaded yet. No `Exception`, so that a command does not catch it by accident."""
+
+
+class Origin(Protocol):
+    """Where a transaction's time and ids come from: fixed for all runs of one `execute`."""
+
+    def now(self) -> datetime: ...
+    def new_id(self, index: int) -> UUID: ...
+
+
+class View(Generic[S_co, E_contra]):
+    """A stream as a command has read it: its state, and the place to append to it.
+
+    `state` includes what this command appended.
+    """
+
+    __slots__ = ("_last", "_reading", "_shown", "_state", "_stream", "_tx")
+
+    def __init__(self, tx: Transaction, stream: Stream[S_co, E_contra], reading: Reading) -> None:
+        self._tx = tx
+        self._stream = stream
+        self._reading = reading
+        self._state = self._shown = reading.state
+        self._last = reading.last
+
+    @property
+    def stream(self) -> Stream[S_co, E_contra]:
+        """The stream that was read."""
+        return self._stream
+
+    @property
+    def state(self) -> S_co:
+        """The folded state, including what this command appended."""
+        return cast("S_co", self._shown)  # the fold that made it returns S
+
+    @property
+    def version(self) -> int:
+        """The version in the stream of the last event that the fold looks at, as it was read; 0 if there is none."""
+        return self._tx._version(self)
+
+    def append(self, *events: E_contra) -> None:
+        """Appends events to this stream, all or none of them. No I/O: they are written when the command completes.
+
+        Raises:
+            WrongEventError: the fold does not list the class of an event.
+            WrongStreamsError: an event declares other streams, with `@event(streams=...)`.
+            EncodingError: an event does not encode, or would come back as something else.
+            ForeignViewError: the run that this view belongs to is over.
+        """
+        self._tx._append(events, (self,))
+
+    def __repr__(self) -> str:
+        return f"<View of {self._stream.id}>"
+
+
+AnyView = View[object, E]
+
+Read: TypeAlias = tuple[Key, object, "int | None"]
+"""What a run read, the state that it found, and the version, where that is known."""
+
+
+class AnyStreamType(Protocol):
+    """A stream type, whatever its states and events are: where several of different types are given at once."""
+
+    @property
+    def fold(self) -> Fold: ...
+    @property
+    def event_types(self) -> tuple[type[object], ...]: ...
+
+
+class Transaction:
+    """The first parameter of a command: reads streams, appends to what was read.
+
+    A command is pure and may run more than once; only its last run counts.
+    """
+
+    __slots__ = (
+        "_by_stream",
+        "_counts",
+        "_events",
+        "_ids",
+        "_open",
+        "_origin",
+        "_overlay",
+        "_views",
+        "broken",
+        "failed",
+        "suspended",
+    )
+
+    def __init__(self, overlay: Overlay, origin: Origin) -> None:
+        self._overlay = overlay
+        self._origin = origin
+        self._views: dict[Key, View[object, Never]] = {}
+        self._by_stream: dict[str, list[View[object, Never]]] = {}
+        self._events: list[Pending] = []
+        self._counts: dict[str, int] = {}
+        self._ids = 0
+        self._open = True
+        self.failed: Exception | None = None
+        self.suspended: tuple[AnyStream, ...] = ()
+        self.broken: tuple[Key, ...] = ()
+
+    @property
+    def now(self) -> datetime:
+        """The time (UTC), the same in every run of one `execute`."""
+        return self._origin.now()
+
+    def new_id(self) -> UUID:
+        """A new id (UUID v7); the n-th call gives the same one in every run of one `execute`."""
+        self._ids += 1
+        return self._origin.new_id(self._ids - 1)
+
+    @overload
+    def read(self, stream: Stream[S1, E1], /) -> View[S1, E1]: ...
+    @overload
+    def read(self, a: Stream[S1, E1], b: Stream[S2, E2], /) -> tuple[View[S1, E1], View[S2, E2]]: ...
+    @overload
+    def read(
+        self, a: Stream[S1, E1], b: Stream[S2, E2], c: Stream[S3, E3], /
+    ) -> tuple[View[S1, E1], View[S2, E2], View[S3, E3]]: ...
+    @overload
+    def read(
+        self, a: Stream[S1, E1], b: Stream[S2, E2], c: Stream[S3, E3], d: Stream[S4, E4], /
+    ) -> tuple[View[S1, E1], View[S2, E2], View[S3, E3], View[S4, E4]]: ...
+    @overload
+    def read(
+        self, a: Stream[S1, E1], b: Stream[S2, E2], c: Stream[S3, E3], d: Stream[S4, E4], e: Stream[S5, E5], /
+    ) -> tuple[View[S1, E1], View[S2, E2], View[S3, E3], View[S4, E4], View[S5, E5]]: ...
+    @overload
+    def read(
+        self,
+        a: Stream[S1, E1],
+        b: Stream[S2, E2],
+        c: Stream[S3, E3],
+        d: Stream[S4, E4],
+        e: Stream[S5, E5],
+        f: Stream[S6, E6],
+        /,
+    ) -> tuple[View[S1, E1], View[S2, E2], View[S3, E3], View[S4, E4], View[S5, E5], View[S6, E6]]: ...
+    @overload
+    def read(self, streams: Iterable[Stream[S1, E1]], /) -> tuple[View[S1, E1], ...]: ...
+
+    def read(self, *streams: object) -> object:
+        """Reads one stream (gives its view), several, or an iterable of streams (gives a tuple of views).
+
+        What is read is what the decision rests on: the command takes effect only if none of it has changed. All
+        streams of one call are loaded together. Reading a stream twice gives the same view.
+
+        Raises:
+            TypeError: something else than streams was given.
+            ForeignViewError: the run that this transaction belongs to is over.
+            Exception: what a fold raises on the stream's events; `DecodingError` where an event cannot be decoded.
+        """
+        if len(streams) == 1:
+            only = streams[0]
+            if type(only) is Stream:
+                stream = cast("AnyStream", only)  # of whatever state and events
+                view = self._views.get(stream.key)
+                return view if view is not None and self._open else self._read((stream,))[0]
+            if not isinstance(only, Iterable) or isinstance(only, str | bytes):
+                raise _no_stream(only)
+            streams = tuple(cast("Iterable[object]", only))  # each is checked below
+        elif not streams:
+            raise TypeError("tx.read() needs a stream to read, for example tx.read(accounts('alice'))")
+        for each in streams:
+            if type(each) is not Stream:
+                raise _no_stream(each)
+        return self._read(cast("tuple[AnyStream, ...]", streams))  # each was checked above
+
+    def append(self, event: E, view: AnyView[E], /, *views: AnyView[E]) -> None:
+        """Appends one event to the streams of several views: one position, and a version in each stream.
+
+        Raises:
+            WrongEventError: a view's fold does not list the class of the event.
+            WrongStreamsError: the event declares other streams, with `@event(streams=...)`.
+            EncodingError: the event does not encode, or would come back as something else.
+            ForeignViewError: a view belongs to another transaction, or to a run that is over.
+        """
+        self._append((event,), (view, *views))
+
+    def call(self, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Runs another command inside this one and returns its result. If it raises, what it appended is undone."""
+        if not self._open:
+            raise _over()
+        events = len(self._events)
+        states = [(view, view._state, view._last, view._shown) for view in self._views.values()]
+        try:
+            return command(self, *args, **kwargs)
+        except BaseException:
+            self._undo(events, states)
+            raise
+
+    # -- for the batch ---------------------------------------------------------------------------------------------
+
+    @property
+    def appended(self) -> int:
+        """How many events this run has appended so far."""
+        return len(self._events)
+
+    def trace(self) -> list[Read]:
+        """What this run has read, in order, with what it found."""
+        version = self._overlay.known_version
+        return [(key, view._reading.state, version(key[0], view._reading)) for key, view in self._views.items()]
+
+    def complete(self) -> list[Pending]:
+        """Ends the run, hands what it appended over to the batch, and returns it."""
+        self._open = False
+        self._overlay.boundary.update(self._views)
+        if self.broken:
+            self._overlay.boundary.update(dict.fromkeys(self.broken))
+        if self._events:
+            for stream, number in self._counts.items():
+                for view in self._by_stream[stream]:
+                    reading = view._reading
+                    reading.state, reading.applied, reading.last = view._state, number, view._last
+            self._overlay.keep(self._events)
+        return self._events
+
+    def abandon(self, *, decided: bool) -> None:
+        """Ends the run without effect. A `decided` one (it raised) rests on what it read, as a completed one does."""
+        self._open = False
+        if decided:
+            self._overlay.boundary.update(self._views)
+            self._overlay.boundary.update(dict.fromkeys(self.broken))
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _read(self, streams: tuple[AnyStream, ...]) -> tuple[View[object, Never], ...]:
+        if not self._open:
+            raise _over()
+        if self.suspended:
+            raise Suspension
+        views = self._views
+        found: list[tuple[AnyStream, Reading]] = []
+        for stream in streams:
+            if stream.key not in views:
+                try:
+                    reading = self._overlay.read(stream)
+                except Exception:
+                    self.broken = (*self.broken, *(each.key for each in streams))  # the command rests on this, too
+                    raise
+                if reading is None:
+                    self.suspended = streams
+                    raise Suspension
+                found.append((stream, reading))
+        for stream, reading in found:
+            if stream.key not in views:
+                view = views[stream.key] = View(self, stream, reading)
+                if stream.id in self._by_stream:
+                    self._by_stream[stream.id].append(view)
+                else:
+                    self._by_stream[stream.id] = [view]
+                self._begin(view)
+        return tuple([views[stream.key] for stream in streams])
+
+    def _begin(self, view: View[object, Never]) -> None:
+        """Shows a view the state as it was read, and what was appended to its stream, through another fold, before."""
+        reading, show = view._reading, view._stream.fold.show
+        view._state, view._last = reading.state, reading.last
+        view._shown = reading.state if show is None else show(reading.state)
+        if not self._events:
+            return
+        stream = view._stream.id
+        number = self._overlay.count(stream)
+        for pending in self._events:
+            if stream in pending.streams:
+                number += 1
+                self._show(view, pending, number)
+
+    def _show(self, view: View[object, Never], pending: Pending, number: int) -> None:
+        """Shows a view the next event of its stream, which is the number-th one of the batch."""
+        fold = view._stream.fold
+        try:
+            twin = pending.twin_for(fold)
+            if twin is not None:
+                view._state = fold.evolve(view._state, twin, view._stream.suffix)
+                view._last = number
+                view._shown = view._state if fold.show is None else fold.show(view._state)
+        except Exception as error:
+            self.failed = error  # this run cannot count any more, even if the command catches it
+            raise
+
+    def _append(self, events: tuple[object, ...], views: tuple[View[object, E], ...]) -> None:
+        if not self._open:
+            raise _over()
+        for view in views:
+            if type(view) is not View:
+                raise TypeError(f"tx.append() needs the views to append to, as tx.read() gives them, and got {view!r}")
+            if self._views.get(view._stream.key) is not view:
+                raise ForeignViewError(
+                    f"{view!r} was read by another transaction, or by an earlier run of this command. "
+                    "Append only to what tx.read() gave in the same run, and keep no view outside of it."
+                )
+        if len(views) == 1:
+            streams: tuple[str, ...] = (views[0]._stream.id,)
+        else:
+            streams = tuple(dict.fromkeys([view._stream.id for view in views]))
+        seal = self._overlay.seal
+        encoded: list[Pending] = []
+        by_class = views[0]._stream.fold.by_class
+        for event in events:
+            event_type = by_class.get(type(event))
+            if event_type is None or len(views) > 1:
+                event_type = _event_type(event, views)
+            if event_type.streams:
+                _check_streams(event_type, streams)
+            data, twin = event_type.encode(event)
+            encoded.append(Pending(event_type, data, twin, streams, data if seal is None else seal(data)))
+        for pending in encoded:
+            self._events.append(pending)
+            for stream in streams:
+                number = self._counts.get(stream)
+                number = (self._overlay.count(stream) if number is None else number) + 1
+                self._counts[stream] = number
+                for shown in self._by_stream[stream]:
+                    self._show(shown, pending, number)
+
+    def _undo(self, events: int, states: list[tuple[View[object, Never], object, int, object]]) -> None:
+        """Goes back to when there were so many events and these views, all of them as they were then."""
+        for pending in self._events[events:]:
+            for stream in pending.streams:
+                self._counts[stream] -= 1
+        del self._events[events:]
+        for view, state, last, shown in states:
+            view._state, view._last, view._shown = state, last, shown
+        for view in list(self._views.values())[len(states) :]:
+            self._begin(view)
+
+    def _version(self, view: View[object, E]) -> int:
+        if not self._open:
+            raise _over()
+        version = self._overlay.version(view._stream, view._reading)
+        if version is None:
+            self.suspended = (view._stream,)
+            raise Suspension
+        return version
+
+
+def _event_type(event: object, views: tuple[View[object, E], ...]) -> EventType:
+    """How the event is stored, provided that each of the folds lists exactly its class."""
+    found: EventType | None = None
+    for view in views:
+        fold = view._stream.fold
+        event_type = fold.by_class.get(type(event))
+        if event_type is None:
+            listed = ", ".join(cls.__name__ for cls in fold.by_class)
+            raise WrongEventError(
+                f"{event!r} cannot be appended to {view._stream.id}: its fold {fold.name} looks at {listed}, "
+                f"and not at {type(event).__name__}. Append one of these classes exactly (no subclass), or add "
+                f"{type(event).__name__} to the annotation of the fold's second parameter."
+            )
+        found = found or event_type
+    assert found is not None  # there is at least one view
+    return found
+
+
+def _check_streams(event_type: EventType, streams: tuple[str, ...]) -> None:
+    named = [category_of(stream) for stream in streams]
+    missing: list[str] = []
+    for category in event_type.streams:
+        if category in named:
+            named.remove(category)
+        else:
+            missing.append(category)
+    if missing:
+        raise WrongStreamsError(
+            f"{event_type.cls.__name__} declares streams={event_type.streams!r}, and was appended to "
+            f"{', '.join(streams)}: a stream of {', '.join(missing)} is missing. "
+            "Read it too, and name its view: tx.append(event, view, other_view)."
+        )
+
+
+def _over() -> ForeignViewError:
+    return ForeignViewError(
+        "A transaction or a view was used after the run of its command was over. Read and append inside the command "
+        "only, and keep no view outside of it."
+    )
+
+
+def _no_stream(given: object) -> TypeError:
+    hint = " It is a stream type: call it with an id, as in accounts('alice')." if callable(given) else ""
+    return TypeError(f"tx.read() reads streams, such as accounts('alice'), and was given {given!r}.{hint}")

@@ -1,0 +1,119 @@
+"""Walks a whole log and tells what is wrong with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from factfold.codec import Transform, decoding_error
+from factfold.errors import DecodingError
+from factfold.folds import Fold
+from factfold.storage.base import LogPage, StoredEvent, StreamInfo
+from factfold.streams import category_of
+
+PAGE = 1000
+MAX_PROBLEMS = 1000
+
+
+class Verification(Struct, frozen=True):
+    """What `verify` found: how many events and streams there are, and one sentence for each problem.
+
+    At most 1,000 problems are listed; `ok` is True when there is none.
+    """
+
+    events: int
+    streams: int
+    problems: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.problems
+
+
+class Verifier:
+    """Takes the log page by page, then the streams, and keeps what is wrong."""
+
+    def __init__(self, folds: Sequence[Fold], transform: Transform | None) -> None:
+        self._folds: dict[str, list[Fold]] = {}
+        for fold in folds:
+            self._folds.setdefault(fold.category, []).append(fold)
+        self._open = None if transform is None else transform.incoming
+        self._position = 0
+        self._versions: dict[str, int] = {}
+        self._last: dict[str, int] = {}
+        self._seen: set[str] = set()
+        self._unknown: Counter[tuple[str, str]] = Counter()
+        self._problems: list[str] = []
+
+    def page(self) -> LogPage:
+        """The page of the log to give to `log` next."""
+        return LogPage(self._position, PAGE, system=True)
+
+    def log(self, stored: Iterable[StoredEvent]) -> None:
+        """Looks at a page of the log."""
+        for one in stored:
+            if one.position != self._position + 1:
+                self._found(f"position {one.position} follows on {self._position}: events are missing between them")
+            self._position = one.position
+            if not one.streams:
+                self._found(f"the event at position {one.position} ({one.type}) belongs to no stream")
+            for stream, version in one.streams.items():
+                before = self._versions.get(stream, 0)
+                if version != before + 1:
+                    self._found(f"{stream}: version {version} at position {one.position} follows on {before}")
+                self._versions[stream] = version
+                self._last[stream] = one.position
+            self._decode(one)
+
+    def streams(self, infos: Iterable[StreamInfo]) -> str | None:
+        """Looks at a page of streams. Gives the id to go on from."""
+        last = None
+        for info in infos:
+            last = info.id
+            self._seen.add(info.id)
+            found = self._versions.get(info.id, 0)
+            if found < info.version and info.position <= self._position:
+                self._found(f"{info.id} claims version {info.version}, and the log has {found} events of it")
+        return last
+
+    def result(self, problems: Iterable[str]) -> Verification:
+        """All that was found, with what the engine itself found."""
+        for stream in self._versions.keys() - self._seen:
+            if not stream.startswith("$"):
+                self._found(f"{stream} has events in the log, and is not among the streams")
+        for (category, name), count in sorted(self._unknown.items()):
+            known = ", ".join(sorted({name for fold in self._folds[category] for name in fold.by_name}))
+            self._found(
+                f"{count} event(s) of type {name!r} stand in streams of {category!r}, and none of its folds knows that "
+                f"type (they know {known}). Was a class renamed? Keep its old name with @event(name={name!r})."
+            )
+        found = [*self._problems, *problems]
+        return Verification(self._position, len(self._versions), tuple(found[:MAX_PROBLEMS]))
+
+    def _decode(self, one: StoredEvent) -> None:
+        tried: set[object] = set()
+        for stream in one.streams:
+            category = category_of(stream)
+            folds = self._folds.get(category)
+            if folds is None:
+                continue
+            known = [event_type for fold in folds if (event_type := fold.by_name.get(one.type)) is not None]
+            if not known:
+                self._unknown[category, one.type] += 1
+            for event_type in known:
+                if event_type in tried:
+                    continue
+                tried.add(event_type)
+                try:
+                    event_type.decode(one.data if self._open is None else self._open(one.data))
+                except DecodingError as error:
+                    self._found(str(error))
+                except Exception as error:
+                    self._found(str(decoding_error(one, event_type, error, stream)))
+
+    def _found(self, problem: str) -> None:
+        if len(self._problems) < MAX_PROBLEMS:
+            self._problems.append(problem)

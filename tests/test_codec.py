@@ -1,0 +1,609 @@
+"""The codec: what comes back is what was stored, and what would not come back is refused before it is stored."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+import gc
+import json
+import subprocess
+import sys
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Literal, NamedTuple, NewType
+from uuid import UUID
+
+import attrs
+import msgspec
+import pydantic
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from factfold.codec import decode_result, decoding_error, encode_result, event_type, system_event
+from factfold.errors import DefinitionError, EncodingError
+from factfold.events import event
+from factfold.storage.base import StoredEvent
+from tests.sources import run
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Point(NamedTuple):
+    x: int
+    y: int
+
+
+class Card(msgspec.Struct, frozen=True, tag=True):
+    number: str
+
+
+class Cash(msgspec.Struct, frozen=True, tag=True):
+    currency: str
+
+
+@dataclass(frozen=True)
+class Money:
+    amount: Decimal
+    currency: str = "EUR"
+
+
+NIL = UUID(int=0)
+ORIGIN = Point(0, 0)
+AccountId = NewType("AccountId", str)
+
+
+@dataclass(frozen=True)
+class Everything:
+    integer: int = 0
+    real: float = 0.0
+    flag: bool = False
+    text: str = ""
+    data: bytes = b""
+    nothing: None = None
+    decimal: Decimal = Decimal(0)
+    moment: dt.datetime = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+    day: dt.date = dt.date(2024, 1, 1)
+    clock: dt.time = dt.time(12, 30)
+    span: dt.timedelta = dt.timedelta(0)
+    id: UUID = NIL
+    colour: Colour = Colour.RED
+    word: Literal["a", "b"] = "a"
+    account: AccountId = AccountId("alice")
+    optional: int | None = None
+    items: tuple[int, ...] = ()
+    pair: tuple[int, str] = (0, "")
+    labels: frozenset[str] = frozenset()
+    settings: Mapping[str, int] = field(default_factory=dict)
+    point: Point = ORIGIN
+    money: Money = Money(Decimal("1.10"))
+    history: tuple[Money, ...] = ()
+    paid: Card | Cash | None = None
+    _private: int = 1
+
+
+@dataclass(frozen=True)
+class Deposited:
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Slotted:
+    amount: int
+    note: str = ""
+
+
+class Struct(msgspec.Struct, frozen=True):
+    amount: int
+
+
+@attrs.frozen
+class Attrs:
+    amount: int
+
+
+class Model(pydantic.BaseModel, frozen=True):
+    amount: int
+    site: pydantic.HttpUrl | None = None
+    money: Money | None = None
+    renamed: int = pydantic.Field(default=0, alias="other_name")
+
+
+@pydantic.dataclasses.dataclass(frozen=True)
+class ModelDataclass:
+    amount: pydantic.PositiveInt
+
+
+# -- What comes back ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Deposited(5),
+        Slotted(5, "five"),
+        Struct(5),
+        Attrs(5),
+        Model(amount=5, site=pydantic.HttpUrl("https://example.org/"), money=Money(Decimal(1)), other_name=3),
+        ModelDataclass(5),
+    ],
+)
+def test_every_kind_of_event_class_comes_back_from_its_own_bytes(value: object) -> None:
+    kind = event_type(type(value))
+    data, twin = kind.encode(value)
+    assert twin == value
+    assert type(twin) is type(value)
+    assert twin is not value
+    assert kind.decode(data) == twin
+    assert json.loads(data)["amount"] == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("integer", -(2**200)),
+        ("real", 1e-300),
+        ("real", 5),
+        ("flag", True),
+        ("text", 'odd: "\\\x00\n/é\U0001f600\u2028'),
+        ("data", bytes(range(256))),
+        ("decimal", Decimal("100.00")),
+        (
+            "moment",
+            dt.datetime(2024, 2, 29, 23, 59, 59, 999_999, tzinfo=dt.timezone(dt.timedelta(hours=5, minutes=30))),
+        ),
+        ("moment", dt.datetime(2024, 2, 29)),  # noqa: DTZ001  # a naive one is a value too
+        ("day", dt.date(1, 1, 1)),
+        ("clock", dt.time(23, 59, 59, 1)),
+        ("span", dt.timedelta(days=-1, microseconds=1)),
+        ("id", UUID(int=2**128 - 1)),
+        ("colour", Colour.BLUE),
+        ("word", "b"),
+        ("optional", 3),
+        ("items", (1, 2, 3)),
+        ("pair", (1, "one")),
+        ("labels", frozenset({"a", "b"})),
+        ("settings", {"a": 1, "": 2}),
+        ("point", Point(1, 2)),
+        ("history", (Money(Decimal(1)), Money(Decimal(2), "USD"))),
+        ("paid", Card("1234")),
+        ("paid", Cash("EUR")),
+        ("_private", 7),
+    ],
+)
+def test_every_type_of_field_comes_back(name: str, value: Any) -> None:
+    given: Any = Everything(**{name: value})
+    _, twin = event_type(Everything).encode(given)
+    assert twin == given
+    assert getattr(twin, name) == value
+
+
+everything = st.builds(
+    Everything,
+    integer=st.integers(),
+    real=st.floats(allow_nan=False, allow_infinity=False),
+    text=st.text(st.characters(exclude_categories=["Cs"])),
+    data=st.binary(),
+    decimal=st.decimals(allow_nan=False, allow_infinity=False),
+    moment=st.datetimes(timezones=st.none() | st.just(dt.UTC)),
+    day=st.dates(),
+    span=st.timedeltas(),
+    id=st.uuids(),
+    colour=st.sampled_from(Colour),
+    optional=st.none() | st.integers(),
+    items=st.lists(st.integers()).map(tuple),
+    labels=st.frozensets(st.text(st.characters(exclude_categories=["Cs"]))),
+    paid=st.none() | st.builds(Card, st.just("1")) | st.builds(Cash, st.just("EUR")),
+)
+
+
+@given(everything)
+def test_what_is_accepted_always_decodes_to_an_equal_event(value: Everything) -> None:
+    kind = event_type(Everything)
+    try:
+        data, twin = kind.encode(value)
+    except EncodingError:
+        return
+    assert kind.decode(data) == twin == value
+
+
+def test_a_validation_of_the_class_runs_when_it_is_decoded() -> None:
+    @dataclass(frozen=True)
+    class Positive:
+        amount: int
+
+        def __post_init__(self) -> None:
+            if self.amount <= 0:
+                raise ValueError("amounts are positive")
+
+    with pytest.raises(ValueError, match="amounts are positive"):
+        event_type(Positive).decode(b'{"amount":0}')
+
+
+# -- What would not come back ------------------------------------------------------------------------------------------
+
+
+class Renamed(msgspec.Struct, frozen=True, rename="camel"):
+    total_amount: int
+
+
+@dataclass(frozen=True)
+class Outer:
+    inner: tuple[Money, ...] = ()
+    deposit: Deposited = Deposited(0)
+
+
+@dataclass(frozen=True)
+class Stubborn:
+    amount: int
+    refuse: bool = False
+
+    def __post_init__(self) -> None:
+        if self.refuse:
+            raise LookupError("never again")
+
+
+def stubborn() -> Stubborn:
+    made = Stubborn(1)
+    object.__setattr__(made, "refuse", True)
+    return made
+
+
+@dataclass(frozen=True)
+class LargerDeposit(Deposited):
+    bonus: int = 0
+
+
+class Unencodable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr either")
+
+
+wrong: Any = "5"
+WRONG_VALUES: list[tuple[Any, list[str]]] = [
+    (Deposited(wrong), [".Deposited.amount", "Expected `int`, got `str`", "'5'"]),
+    (Struct(wrong), [".Struct.amount", "Expected `int`, got `str`"]),
+    (Attrs(wrong), [".Attrs.amount", "Expected `int`, got `str`"]),
+    (Renamed(wrong), [".Renamed.total_amount", "Expected `int`"]),
+    (Model.model_construct(amount=wrong), [".Model", "Expected `int`", "amount"]),
+    (Model.model_construct(amount=None), [".Model", "amount"]),
+    (Deposited(True), [".Deposited.amount", "Expected `int`, got `bool`"]),
+    (Deposited(1.5), [".Deposited.amount", "got `float`"]),  # type: ignore[arg-type]  # the wrong value
+    (Deposited(None), [".Deposited.amount", "got `null`"]),  # type: ignore[arg-type]  # the wrong value
+    (Deposited(Unencodable()), [".Deposited.amount", "a Unencodable whose repr fails"]),  # type: ignore[arg-type]
+    (Slotted(1, "\ud800"), [".Slotted.note", "surrogates not allowed"]),
+    (Everything(real=float("nan")), [".Everything.real", "nan"]),
+    (Everything(real=float("inf")), [".Everything.real", "inf"]),
+    (Everything(decimal=Decimal("NaN")), [".Everything.decimal", "NaN"]),
+    (Everything(decimal=Decimal("sNaN")), [".Everything"]),
+    (Everything(items=[1, 2]), [".Everything.items", "[1, 2] (list)", "(1, 2) (tuple)"]),  # type: ignore[arg-type]
+    (Everything(word="c"), [".Everything.word"]),  # type: ignore[arg-type]  # the wrong value
+    (Everything(settings={1: 1}), [".Everything.settings", "{1: 1}"]),  # type: ignore[dict-item]
+    (Outer((Money(Decimal(1)), Money(Decimal(1), wrong * 0 or 5))), [".Outer.inner", "at [1].currency"]),  # type: ignore[arg-type]
+    (Outer(deposit=LargerDeposit(1, 2)), [".Outer.deposit", "LargerDeposit"]),
+    (stubborn(), [".Stubborn", "never again"]),
+]
+
+
+@pytest.mark.parametrize(("value", "messages"), WRONG_VALUES)
+def test_a_value_that_would_not_come_back_is_refused_naming_class_and_field(value: Any, messages: list[str]) -> None:
+    with pytest.raises(EncodingError) as caught:
+        event_type(type(value)).encode(value)
+    for message in messages:
+        assert message in str(caught.value)
+
+
+def test_the_message_about_a_huge_value_is_short() -> None:
+    with pytest.raises(EncodingError) as caught:
+        event_type(Deposited).encode(Deposited("x" * 1_000_000))  # type: ignore[arg-type]  # the wrong value
+    assert len(str(caught.value)) < 600
+
+
+def test_an_event_of_another_class_is_refused() -> None:
+    with pytest.raises(EncodingError, match=r"LargerDeposit.* cannot be stored as a .*\.Outer"):
+        event_type(Outer).encode(LargerDeposit(1, 2))
+
+
+def test_an_event_nested_too_deeply_is_refused() -> None:
+    node: Any = run("""
+        from dataclasses import dataclass
+        @dataclass(frozen=True)
+        class Node:
+            inner: "Node | None" = None
+    """).Node
+    deep = node()
+    for _ in range(100_000):
+        deep = node(deep)
+    try:
+        with pytest.raises(EncodingError, match="recursion"):
+            event_type(node).encode(deep)
+    finally:
+        while deep.inner is not None:  # taken apart by hand: freeing it in one go would recurse as well
+            deep = deep.inner
+
+
+# -- Event classes that are refused ------------------------------------------------------------------------------------
+
+PRELUDE = """
+import enum
+from collections.abc import Iterable, Mapping, Sequence, Set, MutableMapping
+from dataclasses import dataclass, field, InitVar
+from datetime import datetime
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import PurePath
+from typing import Any, Generic, NamedTuple, TypedDict, TypeVar
+import attrs, msgspec, pydantic
+T = TypeVar("T")
+frozen = dataclass(frozen=True)
+"""
+REFUSED_CLASSES = [
+    ("class E: pass", "`E` is not known to be immutable: make it a frozen dataclass"),
+    (
+        "@dataclass\nclass E:\n  a: int",
+        "`E` can be changed in place, and an event is a fact: make it `@dataclass(frozen=True)`",
+    ),
+    ("class E(msgspec.Struct):\n  a: int", "make it `msgspec.Struct(frozen=True)`"),
+    ("@attrs.define\nclass E:\n  a: int", "make it `@attrs.frozen`"),
+    ("class E(pydantic.BaseModel):\n  a: int", "make it `ConfigDict(frozen=True)`"),
+    ("class E(NamedTuple):\n  a: int", "a NamedTuple is a tuple without names"),
+    ("class E(TypedDict):\n  a: int", "`E` can be changed in place"),
+    ("E = enum.Enum('E', 'a b')", "`E` is not known to be immutable"),
+    (
+        "@frozen\nclass P:\n  a: int\nclass E(P): pass",
+        "it inherits from a class that is decorated; decorate it in the same way",
+    ),
+    ("@dataclass(frozen=True, eq=False)\nclass E:\n  a: int", "compares by identity"),
+    ("class E(msgspec.Struct, frozen=True, eq=False):\n  a: int", "compares by identity"),
+    ("@attrs.frozen(eq=False)\nclass E:\n  a: int", "compares by identity"),
+    (
+        "@frozen\nclass E:\n  a: list[int]",
+        ".E.a: `list[int]` can be changed in place, and an event is a fact: use `tuple[int, ...]`",
+    ),
+    (
+        "@frozen\nclass E:\n  a: list",
+        ".E.a: `list` can be changed in place, and an event is a fact: use `tuple[T, ...]`",
+    ),
+    ("@frozen\nclass E:\n  a: set[int]", "use `frozenset[int]`"),
+    ("@frozen\nclass E:\n  a: dict[str, int]", "use `Mapping[str, int]`"),
+    ("@frozen\nclass E:\n  a: MutableMapping[str, int]", "use `Mapping[str, int]`"),
+    (
+        "@frozen\nclass E:\n  a: Sequence[int]",
+        "use `tuple[int, ...]`: an event is decoded again, and a Sequence comes back as a list",
+    ),
+    ("@frozen\nclass E:\n  a: Set[int]", "use `frozenset[int]`"),
+    ("@frozen\nclass E:\n  a: Iterable[int]", "use `tuple[int, ...]`"),
+    ("@frozen\nclass E:\n  a: bytearray", "use `bytes`"),
+    ("@frozen\nclass E:\n  a: tuple", ".E.a: `tuple` does not say what it holds: write `tuple[...]`"),
+    ("@frozen\nclass E:\n  a: Mapping", "`Mapping` does not say what it holds"),
+    ("@frozen\nclass E:\n  a: tuple[list[int], ...]", ".E.a: `list[int]`"),
+    ("@frozen\nclass E:\n  a: int | dict[str, int]", ".E.a: `dict[str, int]`"),
+    ("@frozen\nclass P:\n  b: tuple[list[int], ...]\n@frozen\nclass E:\n  a: P", ".E.a -> P.b: `list[int]`"),
+    ("@dataclass\nclass P:\n  b: int\n@frozen\nclass E:\n  a: tuple[P, ...]", ".E.a: `P` can be changed in place"),
+    ("class P(pydantic.BaseModel, frozen=True):\n  b: list[int]\nE = P", ".P.b: `list[int]`"),
+    ("@frozen\nclass E:\n  a: Any", ".E.a: `Any` can be anything: name the classes"),
+    ("@frozen\nclass E:\n  a: object", ".E.a: `object` can be anything: name the classes"),
+    ("@frozen\nclass E(Generic[T]):\n  a: T", "the type variable `~T` can be anything"),
+    ("@frozen\nclass B(Generic[T]):\n  b: T\n@frozen\nclass E:\n  a: B", ".E.a -> B.b: the type variable"),
+    ("class P: pass\n@frozen\nclass E:\n  a: P", ".E.a: `P` is not known to be immutable"),
+    ("@frozen\nclass E:\n  a: complex", ".E.a: `complex` cannot be decoded from JSON"),
+    ("@frozen\nclass E:\n  a: tuple[Fraction, ...]", ".E.a: `Fraction` cannot be decoded from JSON"),
+    ("@frozen\nclass E:\n  a: Mapping[str, PurePath | None]", ".E.a: `PurePath` cannot be decoded from JSON"),
+    ("class P(str): pass\n@frozen\nclass E:\n  a: P", ".E.a: `P` cannot be decoded from JSON"),
+    (
+        "class P(pydantic.BaseModel, frozen=True):\n  b: int\n@frozen\nclass E:\n  a: P",
+        "make the event class a pydantic model",
+    ),
+    (
+        "@frozen\nclass E:\n  a: str | datetime",
+        "cannot be decoded from JSON: Type unions may not contain more than one str-like",
+    ),
+    (
+        "@frozen\nclass P:\n  b: int\n@frozen\nclass Q:\n  b: int\n@frozen\nclass E:\n  a: P | Q",
+        "make them Structs with tags",
+    ),
+    (
+        "@frozen\nclass E:\n  a: Mapping[tuple[int, ...], int]",
+        ".E.a: `a Mapping whose keys are neither texts nor numbers` cannot be decoded",
+    ),
+    ("@frozen\nclass E:\n  a: InitVar[int]\n  b: int = 0", "InitVar"),
+    ("@attrs.frozen\nclass E:\n  _a: int", "E._a: msgspec leaves out the fields of attrs classes that begin with `_`"),
+    ("@attrs.frozen\nclass E:\n  a = attrs.field()", "E.a has no annotation"),
+    ("@frozen\nclass E:\n  a: 'Missing'", "the name `Missing` in `a: Missing` cannot be resolved at run time"),
+    ("@frozen\nclass E:\n  a: '1 +'", "its annotations cannot be evaluated: SyntaxError"),
+    ("class E(pydantic.BaseModel, frozen=True):\n  a: 'Missing'", "Missing"),
+    ("E = type('X' * 129, (), {})", "1 to 128 characters"),
+]
+
+
+@pytest.mark.parametrize(("source", "message"), REFUSED_CLASSES)
+def test_a_class_that_could_change_or_not_come_back_is_refused(source: str, message: str) -> None:
+    module = run(PRELUDE + source)
+    with pytest.raises(DefinitionError) as caught:
+        event_type(module.E)
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "@frozen\nclass E: pass",
+        "@frozen\nclass B(Generic[T]):\n  b: T\n@frozen\nclass E:\n  a: B[int]",
+        "@frozen\nclass B(Generic[T]):\n  b: T\n@frozen\nclass E(B[int]):\n  a: int",
+        (
+            "@frozen\nclass B(Generic[T]):\n  b: tuple[T, ...]\n@frozen\nclass C(B[T]):\n  c: T\n"
+            "@frozen\nclass E(C[int]):\n  a: int"
+        ),
+        "@frozen\nclass E:\n  a: tuple['E', ...] = ()",
+        "@frozen\nclass E:\n  a: tuple[()] = ()",
+        "@frozen\nclass E:\n  a: int = field(init=False, default=1)",
+        "class E(msgspec.Struct, frozen=True):\n  a: int | msgspec.UnsetType = msgspec.UNSET",
+        "class E(msgspec.Struct, frozen=True, array_like=True):\n  a: int = 1",
+        "class E(pydantic.BaseModel, frozen=True):\n  a: 'tuple[E, ...]' = ()",
+        "class B(pydantic.BaseModel, frozen=True):\n  b: int = 1\nclass E(B):\n  a: pydantic.SecretStr | None = None",
+        "@attrs.frozen(slots=False)\nclass E:\n  a: int = attrs.field(default=1, validator=attrs.validators.gt(0))",
+        "@dataclass(frozen=True, eq=False)\nclass E:\n  a: int\n  def __eq__(self, other): return self.a == other.a",
+    ],
+)
+def test_a_class_that_cannot_change_and_comes_back_is_accepted(source: str) -> None:
+    cls = run(PRELUDE + source).E
+    assert event_type(cls).cls is cls
+
+
+def test_the_classes_around_an_event_may_be_local_to_a_function_and_annotated_by_texts() -> None:
+    module = run("""
+        from __future__ import annotations
+        from dataclasses import dataclass
+        def make():
+            @dataclass(frozen=True)
+            class Line:
+                price: int
+            @dataclass(frozen=True)
+            class Base:
+                lines: tuple[Line, ...]
+            @dataclass(frozen=True)
+            class Ordered(Base):
+                last: Line | None = None
+                previous: Ordered | None = None
+            return Line, Ordered, locals()
+    """)
+    line, ordered, names = module.make()
+    value = ordered((line(1),), line(2), ordered(()))
+    _, twin = event_type(ordered, names).encode(value)
+    assert twin == value
+
+
+# -- Event types -------------------------------------------------------------------------------------------------------
+
+
+def test_an_event_type_tells_the_declaration() -> None:
+    @event(name="order.placed", version=4, streams=("order", "customer"))
+    @dataclass(frozen=True)
+    class Placed:
+        total: int
+
+    kind = event_type(Placed)
+    assert (kind.cls, kind.name, kind.version, kind.streams) == (Placed, "order.placed", 4, ("order", "customer"))
+    assert "order.placed" in repr(kind)
+
+
+def test_an_event_type_is_made_once_and_kept_while_it_is_in_use() -> None:
+    kind = event_type(Deposited)
+    assert event_type(Deposited) is kind
+
+
+def test_an_event_class_that_nobody_uses_any_more_is_given_back() -> None:
+    def make() -> weakref.ref[type]:
+        @dataclass(frozen=True)
+        class Temporary:
+            amount: int
+
+        event_type(Temporary).encode(Temporary(1))
+        return weakref.ref(Temporary)
+
+    gone = make()
+    gc.collect()
+    assert gone() is None
+
+
+def test_a_system_event_has_a_name_that_no_other_event_can_have() -> None:
+    @dataclass(frozen=True)
+    class Executed:
+        command: str
+
+    assert event_type(system_event(Executed, "$executed")).name == "$executed"
+    with pytest.raises(DefinitionError, match=r"begins with `\$`"):
+        system_event(Executed, "executed")
+
+
+def test_pydantic_and_attrs_are_never_imported_by_factfold() -> None:
+    script = """
+import sys
+from dataclasses import dataclass
+from factfold.codec import event_type
+@dataclass(frozen=True)
+class Deposited:
+    amount: int
+event_type(Deposited).encode(Deposited(5))
+print([name for name in ("pydantic", "attr", "attrs") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    assert done.stdout.strip() == "[]"
+
+
+# -- Decoding errors ---------------------------------------------------------------------------------------------------
+
+OLD = StoredEvent(17, b"i" * 16, "Deposited", 2, b'{"amount":"5"}', b"{}", {"account:alice": 3}, 0)
+
+
+def test_an_event_that_does_not_decode_is_named_with_stream_version_position_and_type() -> None:
+    kind = event_type(Deposited)
+    with pytest.raises(msgspec.ValidationError) as cause:
+        kind.decode(OLD.data)
+    error = decoding_error(OLD, kind, cause.value, "account:alice")
+    assert (error.stream, error.version, error.position, error.type) == ("account:alice", 3, 17, "Deposited")
+    for part in (
+        "account:alice, version 3, position 17",
+        "Expected `int`, got `str`",
+        "version 2 of the class, this is 1",
+    ):
+        assert part in str(error)
+
+
+def test_an_event_of_the_log_that_does_not_decode_has_only_a_position() -> None:
+    error = decoding_error(OLD, event_type(Deposited), ValueError("no"), None)
+    assert (error.stream, error.version, error.position) == (None, None, 17)
+    assert str(error).startswith("position 17: ")
+
+
+def test_an_event_of_an_unknown_type_is_named_too() -> None:
+    assert "no class for this type is known" in str(decoding_error(OLD, None, None, "account:alice"))
+
+
+# -- Results -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("result", "annotation"),
+    [
+        (None, None),
+        (None, type(None)),
+        ({"a": [1, 2.5, "x", None, True]}, None),
+        ([1], Any),
+        (7, int),
+        ((1, 2), tuple[int, ...]),
+        (Deposited(5), Deposited),
+        (Model(amount=5), Model),
+        ([Money(Decimal("1.10"))], list[Money]),
+        (Decimal("1.10"), Decimal | None),
+        (UUID(int=1), UUID),
+        (3, run("from typing import Annotated\nA = Annotated[int, []]").A),
+    ],
+)
+def test_a_result_comes_back_as_it_was(result: object, annotation: object) -> None:
+    assert decode_result(encode_result(result, annotation), annotation) == result
+
+
+@pytest.mark.parametrize("result", [(1, 2), Deposited(5), Decimal("1.10"), {1: 2}])
+def test_a_result_that_comes_back_as_something_else_has_to_be_annotated(result: object) -> None:
+    with pytest.raises(EncodingError, match="Annotate what the command returns"):
+        encode_result(result, None)
+
+
+@pytest.mark.parametrize(
+    ("result", "annotation"),
+    [(object(), None), (object(), object), ("x", int), ([1], tuple[int, ...]), (1, str | bytes)],
+)
+def test_a_result_that_cannot_be_stored_is_refused(result: object, annotation: object) -> None:
+    with pytest.raises(EncodingError, match="execute_once has to store the command's result"):
+        encode_result(result, annotation)
+
+
+def test_a_stored_result_that_no_longer_fits_is_refused() -> None:
+    with pytest.raises(EncodingError, match="return annotation has changed"):
+        decode_result(encode_result("seven", str), int)
