@@ -1,0 +1,115 @@
+"""Urls of storages: which one each of them means, and what is said about those that mean none."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import factfold.storage
+from factfold.errors import FactfoldError, InvalidUrlError
+from factfold.storage import open_storage
+from factfold.storage.memory import Memory
+from factfold.storage.sqlite import SQLite
+
+
+@pytest.mark.parametrize(
+    ("url", "storage"),
+    [
+        ("sqlite:///bank.db", SQLite("bank.db")),
+        ("sqlite:///data/bank.db", SQLite("data/bank.db")),
+        ("sqlite:////var/lib/bank.db", SQLite("/var/lib/bank.db")),
+        ("SQLite:///bank.db", SQLite("bank.db")),
+        ("sqlite:///my%20bank%3f.db", SQLite("my bank?.db")),
+        ("sqlite:///b%C3%A4nk.db", SQLite("bänk.db")),
+        ("sqlite:///bank.db?synchronous=normal", SQLite("bank.db", synchronous="normal")),
+        ("sqlite:///bank.db?timeout=10&synchronous=full", SQLite("bank.db", timeout=10.0)),
+    ],
+)
+def test_a_url_means_a_storage(url: str, storage: SQLite) -> None:
+    assert open_storage(url) == storage
+
+
+def test_memory_is_a_new_log_each_time() -> None:
+    one, other = open_storage("memory:"), open_storage("memory:")
+    assert isinstance(one, Memory)
+    assert one is not other
+
+
+def test_a_storage_is_itself() -> None:
+    storage = Memory()
+    assert open_storage(storage) is storage
+
+
+@pytest.mark.parametrize("path", ["bank.db", "/var/lib/bank.db", "50% off?.db", "a b#c.db"])
+def test_the_name_of_a_storage_is_its_url(path: str) -> None:
+    assert open_storage(SQLite(path).name) == SQLite(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("bank.db", "'sqlite:///bank.db'"),
+        ("./data/bank.db", "'sqlite:///./data/bank.db'"),
+        ("/var/lib/bank.db", "'sqlite:////var/lib/bank.db'"),
+        ("C:\\data\\bank.db", "is not a url"),
+        ("", "is not a url"),
+        ("memory", "'memory:'"),
+        (":memory:", "'memory:'"),
+        ("memory://", "write 'memory:'"),
+        ("sqlite:bank.db", "'sqlite:///bank.db'"),
+        ("sqlite://bank.db", "'sqlite:///bank.db'"),
+        ("sqlite:", "three slashes"),
+        ("sqlite:///", "is no path"),
+        ("sqlite:///:memory:", "Memory()"),
+        ("sqlite:///bank.db?synchronos=full", "Did you mean 'synchronous'?"),
+        ("sqlite:///bank.db?colour=red", "synchronous, timeout"),
+        ("sqlite:///bank.db?timeout=soon", "cannot be 'soon'"),
+        ("sqlite:///bank.db?timeout=-1", "above 0"),
+        ("sqlite:///bank.db?timeout=nan", "above 0"),
+        ("sqlite:///bank.db?synchronous=off", "'full' or 'normal'"),
+        ("sqlite:///bank.db?timeout=1&timeout=2", "twice"),
+        ("sqlte:///bank.db", "Did you mean sqlite:?"),
+        ("postgresql://localhost/bank", "not in this version"),
+        ("valkey://localhost", "not in this version"),
+        ("redis://localhost", "not in this version"),
+        ("nats://localhost", "not in this version"),
+        ("mysql://localhost", "There is no storage mysql:"),
+    ],
+)
+def test_an_unusable_url_is_refused_with_a_hint(url: str, said: str) -> None:
+    with pytest.raises(InvalidUrlError) as refused:
+        open_storage(url)
+    assert said in str(refused.value)
+    assert isinstance(refused.value, FactfoldError | ValueError)
+
+
+@pytest.mark.parametrize("url", ["postgresql://bob:hunter2@db/bank", "postgrsql://bob:hunter2@db", "x://a:hunter2@b"])
+def test_no_message_repeats_a_password(url: str) -> None:
+    with pytest.raises(InvalidUrlError) as refused:
+        open_storage(url)
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("storage", [None, 7, Path("bank.db"), b"memory:", Memory])
+def test_what_is_no_storage_is_refused(storage: object) -> None:
+    with pytest.raises(InvalidUrlError, match="A storage is a url or an object"):
+        open_storage(storage)  # type: ignore[arg-type]  # what is tested
+
+
+def test_the_contract_is_exported() -> None:
+    for name in factfold.storage.__all__:
+        assert hasattr(factfold.storage, name)
+
+
+@pytest.mark.parametrize("used", ["import factfold", "import factfold; factfold.storage.open_storage('memory:')"])
+def test_no_driver_is_imported_before_it_is_needed(used: str) -> None:
+    script = f"{used}\nimport sys\nprint('sqlite3' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
+    said = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, timeout=60
+    )
+    assert said.stdout.strip() == "False"
