@@ -523,6 +523,40 @@ def test_an_older_copy_in_its_place_shows_as_another_past(path: Path, tmp_path: 
     assert list(log.problems()) == []
 
 
+def test_a_file_that_is_moved_away_keeps_what_was_committed(path: Path, tmp_path: Path, log: SQLiteLog) -> None:
+    scribe = Scribe(log)
+    scribe.write(new("a:1"))
+    copy = older_copy(path, tmp_path)
+    scribe.write(*several(5, "a:1"))
+    os.rename(path, tmp_path / "moved.db")
+    os.rename(copy, path)
+
+    assert log.head().position == 1
+    with closing(SQLite(tmp_path / "moved.db").open()) as former:
+        assert former.log(one_name(log)).head() == scribe.head
+
+
+def test_a_rest_that_was_interrupted_does_not_part_two_engines_of_one_file(
+    path: Path, engine: SQLiteEngine, log: SQLiteLog
+) -> None:
+    with closing(SQLite(path).open()) as other_engine:
+        other = other_engine.log(one_name(log))
+        scribe = Scribe(log)
+        scribe.write(new("a:1"))
+        assert other.head() == scribe.head
+        engine._database._come_to_rest()  # and nothing of what follows on it: no fork, no other file
+
+        scribe.write(new("a:1"))
+
+        assert other.head() == scribe.head
+        assert isinstance(other.append(appending([new("a:1")], scribe.head)), Appended)
+    assert log.head().position == 3
+
+
+def one_name(log: SQLiteLog) -> str:
+    return log.name.rpartition("[")[2].removesuffix("]")
+
+
 def test_the_first_to_notice_another_file_may_be_a_reader(path: Path, tmp_path: Path, log: SQLiteLog) -> None:
     scribe = Scribe(log)
     scribe.write(new("a:1"))

@@ -80,7 +80,8 @@ class Connections:
         self._idle: list[sqlite3.Connection] = []
         self._writer: sqlite3.Connection | None = None  # Belongs to the turn.
         self._queue: FairQueue | None = None
-        self._wal: tuple[int, int] | None = None  # The identity of the write-ahead log that is open.
+        self._opened: tuple[int, int] | None = None  # What is open, also while no operation may begin.
+        self._wal: tuple[int, int] | None = None  # Its write-ahead log.
 
     def open(self) -> None:
         """Opens the file, and makes it when there is none."""
@@ -133,14 +134,22 @@ class Connections:
                     f"{self.name}: another file stands at the path, and it cannot be opened before the operations on "
                     "the former one have ended. Try again."
                 )
-            beside = os.path.realpath(self._path)
-            with contextlib.suppress(OSError):
-                if _identity(f"{beside}-wal") == self._wal:
-                    # SQLite leaves it there when the file was moved away. It must not be taken for the new file's.
-                    os.remove(f"{beside}-shm")
-                    os.remove(f"{beside}-wal")
+            if self._opened not in (None, self._look()):
+                self._part_with_former()
             self._close_idle()
             self._open("rw")
+
+    def _part_with_former(self) -> None:
+        """Another file was put in the place of the one that is open: what is in its write-ahead log goes into it."""
+        if self._writer is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        beside = os.path.realpath(self._path)
+        with contextlib.suppress(OSError):
+            if _identity(f"{beside}-wal") == self._wal:
+                # SQLite leaves them there when the file is moved away. They must not be taken for the new file's.
+                os.remove(f"{beside}-shm")
+                os.remove(f"{beside}-wal")
 
     def _open(self, mode: str) -> None:
         pause = partial(self._pause, time.monotonic() + self._timeout)
@@ -162,6 +171,7 @@ class Connections:
         self._writer = writer
         self._namespaces = numbers
         self.generation += 1
+        self._opened = identity
         with self._mutex:
             self._identity = identity
 
@@ -217,7 +227,7 @@ class Connections:
             if self._queue is not None:
                 self._queue.close()
                 self._queue = None
-            self._wal = None
+            self._opened = self._wal = None
 
     # -- Forks -----------------------------------------------------------------------------------------------------
 
