@@ -255,7 +255,7 @@ class Log(Protocol):
         ...
 
     def append(self, append: Append) -> Appended | Conflict:
-        """Appends all or nothing, durably. Ends a held lock, whatever comes of it.
+        """Appends all or nothing, durably. Ends a held lock, whatever comes of it. Nobody sends an append twice.
 
         Raises `AppendRefusedError` when the events cannot be written (nothing was), `OutcomeUnknownError` when it
         cannot be told whether they were (then `resolve`).
@@ -330,7 +330,7 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """Ends all work and closes all connections. Closing twice is allowed."""
+        """Ends all work (who waits is woken, a held lock is given back) and closes all connections, also twice."""
         ...
 
 

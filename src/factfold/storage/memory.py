@@ -50,6 +50,7 @@ class Memory:
     def __init__(self) -> None:
         self._namespaces: dict[str, _Namespace] = {}
         self._lock = threading.Lock()
+        self._resting: list[_Namespace] = []
         _fork.register(self)
 
     def open(self) -> MemoryEngine:
@@ -67,13 +68,13 @@ class Memory:
     def before_fork(self) -> None:
         """Waits for the writers, so that the child's copy is whole."""
         self._lock.acquire()
-        for namespace in self._namespaces.values():
-            namespace.writers.acquire(timeout=LOCK_TIMEOUT)
+        self._resting = [
+            namespace for namespace in self._namespaces.values() if namespace.writers.acquire(timeout=LOCK_TIMEOUT)
+        ]
 
     def after_fork_in_parent(self) -> None:
-        for namespace in self._namespaces.values():
-            if namespace.writers.locked():
-                namespace.writers.release()
+        for namespace in self._resting:
+            namespace.writers.release()
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
@@ -129,7 +130,7 @@ class MemoryLog:
         self.name = name
         self._engine = engine
         self._namespace = namespace
-        self._held: list[bool] = []  # True when it is
+        self._held: list[bool] = []  # [True] while the writers' lock is held by `lock`
 
     def head(self) -> Head:
         self._open()
@@ -138,7 +139,7 @@ class MemoryLog:
     def append(self, append: Append) -> Appended | Conflict:
         try:
             if not self._held:
-                self._acquire()
+                self._acquire(self._held)
             return self._append(append)
         finally:
             self.unlock()
@@ -149,20 +150,19 @@ class MemoryLog:
 
     def lock(self, check: Check) -> News:
         try:
-            self._acquire()
+            self._acquire(self._held)
             return self._news(check.selections, check.after)
         except BaseException:
             self.unlock()
             raise
 
     def unlock(self) -> None:
-        if self._held:
-            self._held = []
-            self._namespace.writers.release()
+        self._release(self._held)
 
     def resolve(self, append: Append) -> Appended | None:
+        held: list[bool] = []  # of this call: another thread may append meanwhile
         try:
-            self._acquire()
+            self._acquire(held)
             above = self._namespace.events[append.check.after.position :]
             for stored in above:
                 if stored.id == append.id:
@@ -170,7 +170,7 @@ class MemoryLog:
             self._namespace.voids.add(append.id)
             return None
         finally:
-            self.unlock()
+            self._release(held)
 
     def load(self, load: Load) -> Loaded:
         self._open()
@@ -260,13 +260,18 @@ class MemoryLog:
         if self._engine.closed:
             raise StoreClosedError(f"{self.name}: the store is closed")
 
-    def _acquire(self) -> None:
+    def _acquire(self, held: list[bool]) -> None:
         self._open()
         # One step, so that no interrupt comes between having the lock and knowing it.
-        self._held += map(self._namespace.writers.acquire, (True,), (LOCK_TIMEOUT,))
-        if not self._held[0]:
-            self._held = []
+        held += map(self._namespace.writers.acquire, (True,), (LOCK_TIMEOUT,))
+        if not held[0]:
+            held.clear()
             raise StoreUnavailableError(f"{self.name}: another writer has held the lock for {LOCK_TIMEOUT} seconds")
+
+    def _release(self, held: list[bool]) -> None:
+        if held:
+            del held[:]
+            self._namespace.writers.release()
 
     def _append(self, append: Append) -> Appended | Conflict:
         namespace = self._namespace

@@ -1,0 +1,201 @@
+"""A storage in memory that does everything right, made to be broken in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, TypeAlias, cast
+
+from factfold.storage.base import (
+    Append,
+    Appended,
+    AsyncEngine,
+    AsyncLog,
+    Capabilities,
+    Check,
+    Conflict,
+    Engine,
+    Head,
+    Load,
+    Loaded,
+    Log,
+    LogPage,
+    News,
+    StoredEvent,
+    StreamInfo,
+    StreamPage,
+)
+from factfold.storage.memory import Memory
+from factfold.storage.sqlite import SQLite
+
+
+@dataclass
+class Common:
+    """What all logs of one broken storage share, for faults that need to know of each other."""
+
+    holder: Log | None = None
+    void: set[tuple[int, bytes]] = field(default_factory=set)
+    process: int = field(default_factory=os.getpid)
+    directory: Path = Path()
+
+
+class Sound:
+    """A log that passes everything on to one in memory. A fault is a subclass that does one thing wrong.
+
+    `caught_by` are the tests of the contract whose asserts notice it; `raises_in` those that are ended by an error of
+    the storage, at the latest when a writer has waited for the lock in vain. `caught_between_processes_by` are those
+    that need a storage which several processes share.
+    """
+
+    caught_by: ClassVar[tuple[str, ...]] = ()
+    raises_in: ClassVar[tuple[str, ...]] = ()
+    caught_between_processes_by: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, log: Log, common: Common) -> None:
+        self.log = log
+        self.common = common
+
+    @property
+    def name(self) -> str:
+        return self.log.name
+
+    def head(self) -> Head:
+        return self.log.head()
+
+    def append(self, append: Append) -> Appended | Conflict:
+        return self.log.append(append)
+
+    def check(self, check: Check) -> News:
+        return self.log.check(check)
+
+    def lock(self, check: Check) -> News:
+        return self.log.lock(check)
+
+    def unlock(self) -> None:
+        self.log.unlock()
+
+    def resolve(self, append: Append) -> Appended | None:
+        return self.log.resolve(append)
+
+    def load(self, load: Load) -> Loaded:
+        return self.log.load(load)
+
+    def read(self, page: LogPage) -> Sequence[StoredEvent]:
+        return self.log.read(page)
+
+    def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
+        return self.log.read_stream(page)
+
+    def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
+        return self.log.streams(category, after, limit)
+
+    def wait(self, after: int, timeout: float) -> int:
+        return self.log.wait(after, timeout)
+
+    def get(self, place: str, key: str) -> bytes | None:
+        return self.log.get(place, key)
+
+    def put(self, place: str, key: str, value: bytes | None) -> None:
+        self.log.put(place, key, value)
+
+    def problems(self) -> Iterator[str]:
+        return self.log.problems()
+
+
+class SoundEngine:
+    """An engine in memory whose logs are `kind`. A fault of engines is a subclass."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ()
+    raises_in: ClassVar[tuple[str, ...]] = ()
+    caught_between_processes_by: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, engine: Engine, kind: type[Sound], common: Common) -> None:
+        self.engine = engine
+        self.kind = kind
+        self.common = common
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.engine.capabilities
+
+    def log(self, namespace: str) -> Log:
+        return self.kind(self.engine.log(namespace), self.common)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+class SoundLoop:
+    """Runs an engine's methods in threads, and gives a lock back whose caller was cancelled. A fault is a subclass."""
+
+    caught_by: ClassVar[tuple[str, ...]] = ()
+    raises_in: ClassVar[tuple[str, ...]] = ()
+    caught_between_processes_by: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.engine.capabilities
+
+    async def log(self, namespace: str) -> AsyncLog:
+        # It answers every method by __getattr__, which no type checker can see.
+        return cast("AsyncLog", LoopLog(self, self.engine.log(namespace)))
+
+    async def close(self) -> None:
+        self.engine.close()
+
+    async def call(self, log: Log, method: str, work: Callable[[], object]) -> object:
+        running = asyncio.get_running_loop().run_in_executor(None, work)
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            if method == "lock":
+                running.add_done_callback(lambda lock: None if lock.exception() else log.unlock())
+            raise
+
+
+class LoopLog:
+    def __init__(self, loop: SoundLoop, log: Log) -> None:
+        self.loop = loop
+        self.log = log
+        self.name = log.name
+
+    def __getattr__(self, method: str) -> Callable[..., object]:
+        def call(*arguments: object) -> object:
+            def work() -> object:
+                answer: object = getattr(self.log, method)(*arguments)
+                return list(answer) if isinstance(answer, Iterator) else answer
+
+            return self.loop.call(self.log, method, work)
+
+        return call
+
+
+Fault: TypeAlias = type[Sound | SoundEngine | SoundLoop]
+
+
+class Broken:
+    """A storage with one fault, in its logs, in its engines, or in its asynchronous engines.
+
+    It is one in memory, or one in a directory where several processes can meet.
+    """
+
+    name = "broken:"
+
+    def __init__(self, fault: Fault = Sound, directory: Path | None = None) -> None:
+        self.storage = SQLite(directory / "events.db", synchronous="normal") if directory else Memory()
+        self.common = Common(directory=directory or Path())
+        self.log = fault if issubclass(fault, Sound) else Sound
+        self.engine = fault if issubclass(fault, SoundEngine) else SoundEngine
+        self.loop = fault if issubclass(fault, SoundLoop) else SoundLoop
+
+    def open(self) -> Engine:
+        return self.engine(self.storage.open(), self.log, self.common)
+
+    async def open_async(self) -> AsyncEngine:
+        return self.loop(self.open())

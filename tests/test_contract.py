@@ -1,0 +1,24 @@
+"""The storages of factfold keep the storage contract."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from factfold.storage.base import Storage
+from factfold.storage.memory import Memory
+from factfold.storage.sqlite import SQLite
+from factfold.testing import StorageContract
+
+
+class TestMemory(StorageContract):
+    @pytest.fixture
+    def storage(self) -> Storage:
+        return Memory()
+
+
+class TestSQLite(StorageContract):
+    @pytest.fixture
+    def storage(self, tmp_path: Path) -> Storage:
+        return SQLite(tmp_path / "events.db")
