@@ -1,0 +1,489 @@
+"""Commands are strictly serializable: every decision rests on what the log holds, whoever else writes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from factfold import AsyncStore, ConflictError, Retry, Store, Transaction, stream
+from factfold.storage.base import NEWS_LIMIT, Check, Storage
+from tests.conftest import MakeStore
+from tests.faults import Faulty, once
+from tests.ledger import (
+    Account,
+    Deposited,
+    InsufficientFundsError,
+    Renamed,
+    accounts,
+    balance,
+    balances,
+    deposit,
+    deposits,
+    owners,
+    rename,
+    transfer,
+    withdraw,
+)
+from tests.racing import race
+
+
+@pytest.fixture
+def faulty(storage: Storage) -> Faulty:
+    return Faulty(storage)
+
+
+# -- Every stream that was read is checked -----------------------------------------------------------------------------
+
+
+def test_a_decision_from_a_stale_cache_is_taken_again(store: Store, rival: Store) -> None:
+    store.execute(deposit, "ann", 10)
+    rival.execute(withdraw, "ann", 8)
+
+    with pytest.raises(InsufficientFundsError) as caught:
+        store.execute(withdraw, "ann", 8)
+
+    assert caught.value.args == ("ann", 2, 8)
+    assert store.state(accounts("ann")).balance == 2
+
+
+def test_a_stream_that_was_only_read_is_checked(store: Store, rival: Store) -> None:
+    def deposit_unless_named(tx: Transaction) -> str:
+        owner, account = tx.read(owners("ann"), accounts("ben"))
+        if not owner.state:
+            account.append(Deposited(1))
+        return owner.state
+
+    store.state(owners("ann"))
+    store.state(accounts("ben"))
+    rival.execute(rename, "ann", "Ann")
+
+    receipt = store.execute(deposit_unless_named)
+
+    assert (receipt.result, receipt.position, receipt.attempts) == ("Ann", None, 2)
+
+
+def test_a_command_that_appends_nothing_is_validated_against_the_log(store: Store, rival: Store) -> None:
+    store.state(accounts("ann"))
+    rival.execute(deposit, "ann", 5)
+
+    receipt = store.execute(balance, "ann")
+
+    assert (receipt.result, receipt.attempts) == (5, 2)
+
+
+def test_a_command_that_raises_is_validated_against_the_log(store: Store, rival: Store) -> None:
+    store.state(accounts("ann"))
+    rival.execute(deposit, "ann", 5)
+
+    assert store.execute(withdraw, "ann", 5).result == 0
+
+
+def test_a_command_that_catches_what_a_part_raised_is_validated_on_what_that_part_read(
+    store: Store, rival: Store
+) -> None:
+    def command(tx: Transaction) -> str:
+        try:
+            tx.call(withdraw, "ann", 5)
+        except InsufficientFundsError:
+            tx.read(accounts("ben")).append(Deposited(1))
+            return "refused"
+        return "withdrawn"
+
+    store.state(accounts("ann"))
+    store.state(accounts("ben"))
+    rival.execute(deposit, "ann", 5)
+
+    assert store.execute(command).result == "withdrawn"
+
+
+def test_a_state_is_never_older_than_a_commit_acknowledged_before_the_call(store: Store, rival: Store) -> None:
+    for amount in range(1, 20):
+        rival.execute(deposit, "ann", 1)
+        assert store.state(accounts("ann")).balance == amount
+        assert store.version(accounts("ann")) == amount
+
+
+def test_a_run_never_sees_a_mix_of_states_that_never_existed(store: Store, rival: Store) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def both(tx: Transaction) -> tuple[int, int]:
+        ann, ben = tx.read(accounts("ann"), accounts("ben"))
+        seen.append((ann.state.balance, ben.state.balance))
+        return seen[-1]
+
+    rival.execute(deposit, "ann", 100)
+    store.state(accounts("ann"))
+    for number in range(1, 10):
+        rival.execute(transfer, "ann", "ben", 10)
+        if number == 3:
+            store.state(accounts("ben"))  # loaded when the state of ann is old
+        assert store.execute(both).result == (100 - 10 * number, 10 * number)
+
+    assert {sum(pair) for pair in seen} == {100}
+
+
+# -- What does not conflict --------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_the_fold_does_not_look_at_does_not_conflict(store: Store, rival: Store) -> None:
+    def count(tx: Transaction) -> int:
+        view = tx.read(deposits("ann"))
+        view.append(Deposited(1))
+        return view.state
+
+    store.execute(count)
+    rival.execute(rename, "ann", "Ann")
+
+    receipt = store.execute(count)
+
+    assert (receipt.result, receipt.attempts) == (2, 1)
+    assert store.state(accounts("ann")) == Account("Ann", 2)
+    assert [dict(each.streams) for each in store.log(types=accounts)] == [{"account:ann": n} for n in (1, 2, 3)]
+
+
+def test_writers_of_other_streams_do_not_conflict(store: Store, rival: Store) -> None:
+    for _ in range(5):
+        assert store.execute(deposit, "ann", 1).attempts == 1
+        assert rival.execute(deposit, "ben", 1).attempts == 1
+    assert store.stats().conflicts == 0
+
+
+# -- Attempts ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_second_attempt_is_decided_under_the_lock(make_store: MakeStore, faulty: Faulty, rival: Store) -> None:
+    store = make_store(faulty)
+    store.execute(deposit, "ann", 1)
+    rival.execute(deposit, "ann", 1)
+    faulty.calls.clear()
+
+    receipt = store.execute(deposit, "ann", 1)
+
+    assert (receipt.result, receipt.attempts) == (3, 2)
+    assert (faulty.calls["append"], faulty.calls["lock"], faulty.calls["load"]) == (2, 1, 0)
+
+
+def test_two_attempts_are_enough_whatever_the_rivals_do(make_store: MakeStore, faulty: Faulty, rival: Store) -> None:
+    store = make_store(faulty)
+    store.execute(deposit, "ann", 1)
+
+    def disturb(_: object) -> None:
+        faulty.before["append"] = lambda _: None
+        rival.execute(deposit, "ann", 1)
+        faulty.before["append"] = disturb
+
+    faulty.before["append"] = disturb  # a rival is faster before each append...
+    faulty.after["lock"] = lambda _: faulty.before.pop("append")  # ...that is not under the lock
+
+    for _ in range(5):
+        faulty.before["append"] = disturb
+        assert store.execute(deposit, "ann", 1).attempts == 2
+    assert store.state(accounts("ann")).balance == 11
+
+
+def test_a_command_that_needs_more_under_the_lock_gives_it_back_and_loads(
+    make_store: MakeStore, faulty: Faulty, rival: Store
+) -> None:
+    store = make_store(faulty)
+
+    def command(tx: Transaction) -> int:
+        owner = tx.read(owners("ann")).state
+        other = tx.read(accounts(owner or "nobody"))
+        other.append(Deposited(1))
+        return other.state.balance
+
+    store.execute(command)
+    rival.execute(rename, "ann", "ben")
+    rival.execute(deposit, "ben", 10)
+
+    assert store.execute(command).result == 11
+    assert faulty.calls["unlock"] >= 1
+    assert rival.execute(deposit, "ben", 1).result == 12  # the lock is free
+
+
+def test_a_command_that_finds_nothing_to_do_under_the_lock_gives_it_back(store: Store, rival: Store) -> None:
+    def deposit_first(tx: Transaction) -> int:
+        account = tx.read(accounts("ann"))
+        if not account.state.balance:
+            account.append(Deposited(1))
+        return account.state.balance
+
+    store.state(accounts("ann"))
+    rival.execute(deposit, "ann", 5)
+
+    receipt = store.execute(deposit_first)
+
+    assert (receipt.result, receipt.position, receipt.attempts) == (5, None, 2)
+    assert rival.execute(deposit, "ann", 1).result == 6
+
+
+def test_where_attempts_are_exhausted_the_error_names_the_streams(make_store: MakeStore, rival: Store) -> None:
+    store = make_store(retry=Retry(max_attempts=1))
+    store.execute(deposit, "ann", 1)
+    rival.execute(deposit, "ann", 1)
+
+    with pytest.raises(ConflictError, match="account:ann") as caught:
+        store.execute(deposit, "ann", 1)
+
+    assert (caught.value.streams, caught.value.attempts) == (("account:ann",), 1)
+    assert store.execute(deposit, "ann", 1).result == 3
+
+
+def test_one_attempt_is_enough_for_a_command_that_only_reads(make_store: MakeStore, rival: Store) -> None:
+    store = make_store(retry=Retry(max_attempts=1))
+    store.state(accounts("ann"))
+    rival.execute(deposit, "ann", 1)
+
+    assert store.execute(balance, "ann").result == 1
+
+
+def test_an_engine_without_lock_is_asked_again_until_it_succeeds(
+    make_store: MakeStore, storage: Storage, rival: Store
+) -> None:
+    faulty = Faulty(storage, locks=False)
+    store = make_store(faulty, retry=Retry(max_attempts=5, base=0.0))
+    store.execute(deposit, "ann", 1)
+    losses = 3
+
+    def disturb(_: object) -> None:
+        nonlocal losses
+        if losses > 0:
+            losses -= 1
+            rival.execute(deposit, "ann", 1)
+
+    faulty.before["append"] = disturb
+
+    receipt = store.execute(deposit, "ann", 1)
+
+    assert (receipt.result, receipt.attempts) == (5, 4)
+    assert faulty.calls["lock"] == 0
+
+    losses = 5
+    with pytest.raises(ConflictError) as caught:
+        store.execute(deposit, "ann", 1)
+    assert caught.value.attempts == 5
+    assert store.state(accounts("ann")).balance == 10
+
+
+# -- The cut -----------------------------------------------------------------------------------------------------------
+
+
+def test_when_others_wrote_more_than_an_answer_can_tell_the_right_states_come_out(store: Store, rival: Store) -> None:
+    store.execute(rename, "ann", "Ann")
+    store.execute(deposit, "ben", 1)
+    store.state(owners("ann"))
+
+    def many(tx: Transaction) -> None:
+        ann, ben = tx.read(accounts("ann"), accounts("ben"))
+        for _ in range(NEWS_LIMIT // 2):
+            ann.append(Deposited(1))
+            ben.append(Deposited(1))
+        ben.append(Deposited(1))
+
+    rival.execute(many)
+
+    def append_name(tx: Transaction) -> str:
+        owner = tx.read(owners("ann"))
+        owner.append(Renamed(owner.state + "!"))
+        return owner.state
+
+    receipt = store.execute(append_name)
+    assert (receipt.result, receipt.attempts) == ("Ann!", 1)
+    assert store.state(owners("ann")) == "Ann!"
+    assert store.execute(deposit, "ben", 1).result == NEWS_LIMIT // 2 + 3
+    assert store.state(accounts("ann")) == Account("Ann!", NEWS_LIMIT // 2)
+    assert store.version(accounts("ann")) == NEWS_LIMIT // 2 + 2
+    assert rival.state(accounts("ann")) == store.state(accounts("ann"))
+
+
+def test_when_others_wrote_too_much_a_conflict_is_resolved_all_the_same(store: Store, rival: Store) -> None:
+    store.execute(deposit, "ann", 1)
+
+    def many(tx: Transaction) -> None:
+        account = tx.read(accounts("ann"))
+        account.append(*[Deposited(1)] * (NEWS_LIMIT + 1))
+
+    rival.execute(many)
+
+    assert store.execute(deposit, "ann", 1).result == NEWS_LIMIT + 3
+
+
+def test_the_version_within_a_batch_holds_after_too_much_news(store: Store, rival: Store) -> None:
+    def versions(tx: Transaction) -> int:
+        view = tx.read(deposits("ann"))
+        view.append(Deposited(1))
+        return view.version
+
+    store.execute(versions)
+
+    def many(tx: Transaction) -> None:
+        tx.read(owners("ann")).append(*[Renamed("Ann")] * (NEWS_LIMIT + 1))
+
+    rival.execute(many)
+
+    assert store.execute(versions).result == 1
+    assert store.execute(versions).result == NEWS_LIMIT + 3
+
+
+def test_every_fold_of_a_stream_moves_on_with_own_and_with_foreign_events(store: Store, rival: Store) -> None:
+    for each in (accounts("ann"), balances("ann"), deposits("ann"), owners("ann")):
+        store.state(each)
+    store.execute(deposit, "ann", 1)
+    rival.execute(rename, "ann", "Ann")
+    rival.execute(deposit, "ann", 2)
+    store.execute(deposit, "ben", 1)  # brings the news
+    loads = store.stats().loads
+
+    assert [store.state(each) for each in (accounts("ann"), balances("ann"), deposits("ann"), owners("ann"))] == [
+        Account("Ann", 3),
+        3,
+        2,
+        "Ann",
+    ]
+    assert store.stats().loads == loads
+
+
+def test_news_that_come_with_a_load_do_not_hide_a_foreign_event(store: Store, rival: Store) -> None:
+    store.state(accounts("ann"))
+    rival.execute(deposit, "ann", 1)
+    store.state(accounts("ben"))  # loads, and hears of ann
+
+    assert store.execute(deposit, "ann", 1).attempts == 1
+    assert store.state(accounts("ann")).balance == 2
+
+
+def test_the_check_names_the_versions_that_the_streams_have(
+    make_store: MakeStore, faulty: Faulty, rival: Store
+) -> None:
+    store = make_store(faulty)
+    checks: list[Check] = []
+    faulty.before["append"] = lambda asked: checks.append(asked.check)  # type: ignore[attr-defined]  # an Append
+
+    for _ in range(3):
+        store.execute(deposit, "ann", 1)
+        rival.execute(rename, "ann", "Ann")
+        store.execute(rename, "ben", "Ben")
+
+    for check in checks:
+        events = list(rival.log(types=accounts))[: check.after.position]
+        for id, version in check.versions.items():
+            assert version == sum(id in each.streams for each in events)
+    assert any(check.versions.get("account:ann") for check in checks)
+
+
+# -- Races -------------------------------------------------------------------------------------------------------------
+
+
+@stream("seat", initial=0)
+def seats(state: int, event: Deposited) -> int:
+    return state + event.amount
+
+
+def test_of_16_racers_for_one_place_one_wins(storage: Storage) -> None:
+    def take(tx: Transaction, place: str) -> bool:
+        seat = tx.read(seats(place))
+        if seat.state == 0:
+            seat.append(Deposited(1))
+            return True
+        return False
+
+    stores = [Store(storage) for _ in range(4)]
+    for round in range(30):
+        place = f"round-{round}"
+        won = race([lambda store=stores[n % 4]: store.execute(take, place).result for n in range(16)])  # type: ignore[misc]
+        assert sorted(won) == [False] * 15 + [True], won  # type: ignore[type-var]
+        assert stores[round % 4].state(seats(place)) == 1
+    for store in stores:
+        store.close()
+
+
+def test_write_skew_is_impossible(storage: Storage) -> None:
+    """Each racer may go off duty only while the other is on duty; both streams are read, one is written."""
+
+    def leave(tx: Transaction, me: str, round: str) -> bool:
+        states = tx.read(seats(round, "a"), seats(round, "b"))
+        mine = tx.read(seats(round, me))
+        if mine.state == 0 and sum(view.state for view in states) == 0:
+            mine.append(Deposited(1))
+            return True
+        return False
+
+    stores = [Store(storage) for _ in range(4)]
+    for round in range(30):
+        calls = [
+            lambda store=stores[n % 4], me="ab"[n // 8]: store.execute(leave, me, str(round)).result for n in range(16)
+        ]
+        left = race(calls)  # type: ignore[arg-type]  # lambdas with defaults
+        assert sorted(left) == [False] * 15 + [True], left  # type: ignore[type-var]
+    assert all(store.verify(seats).ok for store in stores)
+    for store in stores:
+        store.close()
+
+
+def test_money_is_neither_made_nor_lost_by_racing_transfers_of_several_stores(storage: Storage) -> None:
+    names = [f"a{number}" for number in range(5)]
+
+    def moves(store: Store, first: int) -> int:
+        done = 0
+        for number in range(25):
+            source, target = names[(first + number) % 5], names[(first + number * 3 + 1) % 5]
+            if source == target:
+                continue
+            try:
+                store.execute(transfer, source, target, 7)
+            except InsufficientFundsError:
+                continue
+            done += 1
+        return done
+
+    stores = [Store(storage, cache_size=size) for size in (10_000, 1, 0)]
+    for name in names:
+        stores[0].execute(deposit, name, 20)
+    done = race([lambda store=stores[n % 3], first=n: moves(store, first) for n in range(9)])  # type: ignore[misc]
+
+    assert all(isinstance(each, int) for each in done), done
+    for store in stores:
+        found = [store.state(accounts(name)).balance for name in names]
+        assert sum(found) == 100
+        assert min(found) >= 0
+        assert [store.state(balances(name)) for name in names] == found
+    assert stores[0].head() == 5 + sum(done)  # type: ignore[arg-type]  # ints, as was checked
+    assert stores[0].verify(accounts).ok
+    for store in stores:
+        store.close()
+
+
+async def test_tasks_of_several_stores_race_as_threads_do(storage: Storage) -> None:
+    stores = [AsyncStore(storage, cache_size=size) for size in (10_000, 1)]
+
+    async def add(store: AsyncStore) -> None:
+        for _ in range(10):
+            await store.execute(deposit, "ann", 1)
+
+    await asyncio.gather(*(add(stores[n % 2]) for n in range(10)))
+
+    for store in stores:
+        assert (await store.state(accounts("ann"))).balance == 100
+        assert await store.version(accounts("ann")) == 100
+        await store.close()
+
+
+def test_a_store_never_conflicts_with_itself(storage: Storage) -> None:
+    with Store(storage) as store:
+        race([lambda: [store.execute(deposit, "hot", 1) for _ in range(20)]] * 16)
+        assert store.state(accounts("hot")).balance == 320
+        assert store.stats().conflicts == 0
+
+
+def test_stale_states_are_refreshed_from_the_answer_and_not_loaded_again(
+    make_store: MakeStore, faulty: Faulty, rival: Store
+) -> None:
+    store = make_store(faulty)
+    store.execute(deposit, "ann", 1)
+    faulty.calls.clear()
+    faulty.before["load"] = once(lambda _: pytest.fail("a load was sent"))
+    for _ in range(3):
+        rival.execute(deposit, "ann", 1)
+        store.execute(deposit, "ann", 1)
+    assert store.stats().conflicts == 3
