@@ -403,6 +403,7 @@ READ_ONLY = """
 
     path = sys.argv[1]
     event = NewEvent(b"2" * 16, "Noted", 1, b"{}", b"{}", ("a:1",))
+    SQLite(path).open().close()  # So that all modules are loaded: another user may not be able to.
     if os.geteuid() == 0:
         os.setgroups([]), os.setgid(65534), os.setuid(65534)
     engine = SQLite(path).open()
@@ -523,11 +524,20 @@ def test_an_older_copy_in_its_place_shows_as_another_past(path: Path, tmp_path: 
     assert list(log.problems()) == []
 
 
-def test_a_file_that_is_moved_away_keeps_what_was_committed(path: Path, tmp_path: Path, log: SQLiteLog) -> None:
+@pytest.mark.parametrize("meanwhile", ["nothing", "a lock is held", "the writer is gone"])
+def test_a_file_that_is_moved_away_keeps_what_was_committed(
+    path: Path, tmp_path: Path, log: SQLiteLog, meanwhile: str
+) -> None:
     scribe = Scribe(log)
     scribe.write(new("a:1"))
     copy = older_copy(path, tmp_path)
     scribe.write(*several(5, "a:1"))
+    log.check(asking(scribe.head))  # So that a reader is kept.
+    if meanwhile == "a lock is held":
+        log.lock(asking(scribe.head))
+    elif meanwhile == "the writer is gone":
+        with pytest.raises(AppendRefusedError):
+            log.append(appending([new("a:1", data=b"\xff")], scribe.head))
     os.rename(path, tmp_path / "moved.db")
     os.rename(copy, path)
 

@@ -141,9 +141,11 @@ class Connections:
 
     def _part_with_former(self) -> None:
         """Another file was put in the place of the one that is open: what is in its write-ahead log goes into it."""
-        if self._writer is not None:
+        for connection in (self._writer, *self._idle):
             with contextlib.suppress(sqlite3.Error):
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                if connection is not None:
+                    connection.rollback()  # Of a lock that was held, which nobody will miss here.
+                    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         beside = os.path.realpath(self._path)
         with contextlib.suppress(OSError):
             if _identity(f"{beside}-wal") == self._wal:

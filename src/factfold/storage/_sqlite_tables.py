@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from uuid import UUID
@@ -228,16 +228,16 @@ class Tables:
         size = 0
         events: list[StoredEvent] = []
         rows = connection.execute(self._sql().events_between, (after, last))
-        for event in _stored(rows):
-            size += len(event.data)
+        while some := _stored(rows.fetchmany(100)):
+            size += sum(len(event.data) for event in some)
             if size > NEWS_BYTES:
                 rows.close()
                 return None
-            events.append(event)
+            events += some
         return events
 
     def _events_between(self, connection: sqlite3.Connection, after: int, last: int) -> list[StoredEvent]:
-        return list(_stored(connection.execute(self._sql().events_between, (after, last))))
+        return _stored(connection.execute(self._sql().events_between, (after, last)))
 
     # -- Reading ---------------------------------------------------------------------------------------------------
 
@@ -277,7 +277,7 @@ class Tables:
             sql.page_backwards if page.backwards else sql.page,
             (after, _json_of_types(page.types), page.system, first, later, page.limit),
         )
-        return list(_stored(rows))
+        return _stored(rows)
 
     def read_stream(self, connection: sqlite3.Connection, page: StreamPage) -> Sequence[StoredEvent]:
         sql = self._sql()
@@ -287,7 +287,7 @@ class Tables:
             sql.selected_backwards if page.backwards else sql.selected,
             (page.selection.stream, after, _json_of_types(page.selection.types), page.limit),
         )
-        return list(_stored(rows))
+        return _stored(rows)
 
     def streams(self, connection: sqlite3.Connection, asked: tuple[str | None, str, int]) -> Sequence[StreamInfo]:
         category, after, limit = asked
@@ -346,9 +346,11 @@ def _json_of_types(types: frozenset[str] | None) -> str | None:
     return None if types is None else _encode(sorted(types)).decode()
 
 
-def _stored(rows: Iterable[tuple[Any, ...]]) -> Iterator[StoredEvent]:
-    for position, id, type, type_version, data, metadata, streams, recorded_at in rows:
-        yield StoredEvent(position, id, type, type_version, data, metadata, _decode_streams(streams), recorded_at)
+def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
+    return [
+        StoredEvent(position, id, type, type_version, data, metadata, _decode_streams(streams), recorded_at)
+        for position, id, type, type_version, data, metadata, streams, recorded_at in rows
+    ]
 
 
 def quick_check(connection: sqlite3.Connection, _: None) -> list[str]:

@@ -170,7 +170,8 @@ class MemoryLog:
             self._namespace.voids.add(append.id)
             return None
         finally:
-            self._release(held)
+            if held:  # no call comes before the lock is given back: an interrupt could come with it
+                self._namespace.writers.release()
 
     def load(self, load: Load) -> Loaded:
         self._open()
