@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import datetime
+from functools import partial
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
 
 from factfold.batch import Heart
 from factfold.codec import Transform
-from factfold.errors import FactfoldError, StoreClosedError
+from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
 from factfold.events import RecordedEvent
-from factfold.job import Job, Turn, refuse_inside_command
+from factfold.job import DONE, Job, refuse_inside_command
 from factfold.loads import LoadTask
-from factfold.once import Once
+from factfold.once import Once, keys
 from factfold.reading import PAGE, Query, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
@@ -75,6 +76,7 @@ class AsyncStore:
         self._leader: asyncio.Task[None] | None = None
         self._loaders: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._ended = False
         _fork.register(self)
 
     async def __aenter__(self) -> Self:
@@ -111,7 +113,10 @@ class AsyncStore:
             NestedExecutionError: called inside a command.
         """
         job = self._settings.job(command, args, kwargs)
-        return cast("Receipt[R]", await self._serve((await self._ready())[0], job))  # the command's own result
+        heart = self._heart  # most of the time it is there, and `_ready` need not be awaited
+        if heart is None or self._closed or asyncio.get_running_loop() is not self._loop:
+            heart = (await self._ready())[0]
+        return cast("Receipt[R]", await self._serve(heart, job))  # the result of a job is what its command returned
 
     async def execute_once(
         self, key: str, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
@@ -136,11 +141,11 @@ class AsyncStore:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def state(self, stream: Stream[S, E], /) -> S:
+    async def state(self, stream: Stream[S, Never], /) -> S:
         """The folded state, not older than any commit acknowledged before the call. Does I/O."""
         return (await self.execute(read_state, stream)).result
 
-    async def version(self, stream: Stream[S, E], /) -> int:
+    async def version(self, stream: Stream[object, Never], /) -> int:
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
         return (await self.execute(read_version, stream)).result
 
@@ -250,13 +255,18 @@ class AsyncStore:
         """
         refuse_inside_command()
         log = (await self._ready())[1]
-        verifier = Verifier([stream_type.fold for stream_type in stream_types], self._settings.transform)
-        while stored := await log.read(verifier.page()):
-            verifier.log(stored)
-        after: str | None = ""
-        while after is not None:
-            after = verifier.streams(await log.streams(None, after, PAGE))
-        return verifier.result(await log.problems())
+        folds = [keys.fold, *(stream_type.fold for stream_type in stream_types)]
+        verifier = Verifier(folds, self._settings.transform)
+        problems = list(await log.problems())
+        try:
+            while stored := await log.read(verifier.page()):
+                verifier.log(stored)
+            after: str | None = ""
+            while after is not None:
+                after = verifier.streams(await log.streams(None, after, PAGE))
+        except StorageFormatError as error:
+            problems.append(str(error))  # it can be read no further
+        return verifier.result(problems)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -280,11 +290,9 @@ class AsyncStore:
         refuse_inside_command()
         for sibling in self._siblings:
             await sibling.close()
-        closed, self._closed = self._closed, True
-        if closed:
-            return
+        self._closed = True
         heart = self._heart
-        if heart is not None:
+        if heart is not None and not self._ended:
             with contextlib.suppress(FactfoldError):
                 await self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
             heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
@@ -294,6 +302,7 @@ class AsyncStore:
                 loader.cancel()
         if self._owner:
             await self._connections.close()
+        self._ended = True
 
     def before_fork(self) -> None:
         """Nothing to do: the child begins anew."""
@@ -350,21 +359,23 @@ class AsyncStore:
         """Sees to it that somebody leads and that somebody loads, when there is need."""
         if self._leader is None and heart.has_work:
             self._leader = self._start(self._lead(heart))
-        while (task := heart.next_load()) is not None:
+            self._leader.add_done_callback(partial(self._led, heart))
+        while heart.has_loads and (task := heart.next_load()) is not None:
             loader = self._start(self._load(heart, task))
             self._loaders.add(loader)
-            loader.add_done_callback(self._loaders.discard)
+            loader.add_done_callback(partial(self._loaded, heart, task))
 
     async def _lead(self, heart: Heart) -> None:
         """Serves one batch after the other, as long as there is work."""
-        try:
-            while heart.has_work:
-                await self._batch(heart)
-                self._appoint(heart)
-        finally:
-            self._leader = None
-            if heart.has_work:  # this task was cancelled, by somebody who cancels whatever task there is
-                self._appoint(heart)
+        while heart.has_work:
+            await self._batch(heart)
+            self._appoint(heart)
+            await asyncio.sleep(0)  # whoever was just answered may have more to do: let it be in the next batch
+
+    def _led(self, heart: Heart, leader: asyncio.Task[None]) -> None:
+        """The leading task has ended; there is work left if somebody cancelled it, perhaps before it began."""
+        self._leader = None
+        self._appoint(heart)
 
     async def _batch(self, heart: Heart) -> None:
         log = self._log
@@ -373,6 +384,7 @@ class AsyncStore:
         try:
             request = next(steps)
             while True:
+                self._appoint(heart)  # what the commands of this batch miss is loaded meanwhile
                 try:
                     answer = await perform(request, log, asyncio.sleep)
                 except Exception as error:
@@ -396,14 +408,15 @@ class AsyncStore:
             task.fold(await log.load(task.load), heart.decode)
         except Exception as error:
             heart.load_failed(task, error)
-        except BaseException:
-            heart.load_abandoned(task)
-            raise
         else:
             heart.loaded(task)
-        finally:
-            if not self._closed:
-                self._appoint(heart)
+
+    def _loaded(self, heart: Heart, task: LoadTask, loader: asyncio.Task[None]) -> None:
+        """A loading task has ended; it has not loaded if somebody cancelled it, perhaps before it began."""
+        self._loaders.discard(loader)
+        heart.load_abandoned(task)
+        if not self._closed:
+            self._appoint(heart)
 
     @staticmethod
     def _start(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
@@ -427,7 +440,7 @@ class AsyncStore:
 
 def _notify(job: Job) -> None:
     """Wakes a job's caller when it is answered: loading and leading are not its business."""
-    if job.turn is Turn.DONE and job.wake is not None:
+    if job.turn is DONE and job.wake is not None:
         job.wake()
 
 

@@ -26,7 +26,7 @@ from factfold.errors import (
     StoreUnavailableError,
 )
 from factfold.events import new_event_ids
-from factfold.job import Job, Turn
+from factfold.job import DONE, LEADING, LOADING, WAITING, Job
 from factfold.loads import Loading, LoadTask
 from factfold.overlay import Overlay, Seal
 from factfold.requests import Answer, AskHead, Lock, Request, Resolve, Sleep, Steps, Unlock
@@ -109,7 +109,7 @@ class Heart:
 
     def submit(self, job: Job) -> None:
         """Queues a job."""
-        job.turn = Turn.WAITING
+        job.turn = WAITING
         self._queue.append(job)
 
     def leave(self, job: Job) -> None:
@@ -117,11 +117,10 @@ class Heart:
         job.left = True
         if job in self._queue:
             self._queue.remove(job)
-        for key in job.missing:
-            if (loading := self._loading.get(key)) is not None and job in loading.jobs:
-                loading.jobs.remove(job)
-                if not loading.jobs and loading.task is None:
-                    del self._loading[key]
+        for loading in list(self._loading.values()):
+            loading.jobs = [each for each in loading.jobs if each is not job]
+            if not loading.jobs and loading.task is None:
+                del self._loading[loading.key]
         for task in {loading.task for loading in self._loading.values()}:
             if task is not None and task.loader is job:
                 self.load_abandoned(task)
@@ -130,7 +129,7 @@ class Heart:
     def next_leader(self) -> Job | None:
         """The job whose caller has waited longest for a leader, if there is work for one."""
         waiting: list[Iterable[Job]] = [self._batch.jobs if self._batch else (), *self._parts, self._queue]
-        return next((job for jobs in waiting for job in jobs if job.turn is Turn.WAITING and not job.left), None)
+        return next((job for jobs in waiting for job in jobs if job.turn is WAITING and not job.left), None)
 
     @property
     def has_work(self) -> bool:
@@ -163,7 +162,7 @@ class Heart:
             if loading.complete:
                 for job in loading.jobs:
                     job.missing.discard(loading.key)
-                    if not job.missing and job.turn is Turn.LOADING and not job.left:
+                    if not job.missing and job.turn is LOADING and not job.left:
                         self.submit(job)
                         self._notify(job)
         self._landed(task)
@@ -174,7 +173,7 @@ class Heart:
             self._spoil()
         for loading in task.loadings:
             for job in loading.jobs:
-                if job.turn is not Turn.DONE and not job.left:
+                if job.turn is not DONE and not job.left:
                     self._end(job, error)
                     self._left.append(job)
             loading.complete = True
@@ -187,16 +186,17 @@ class Heart:
                 continue
             loading.restart()
             for job in loading.jobs:
-                if job.turn is Turn.LOADING:
-                    job.missing.add(loading.key)
                 self._notify(job)  # the interruption may have come just before
+            loading.jobs = [job for job in loading.jobs if job.turn is LOADING]
+            for job in loading.jobs:
+                job.missing.add(loading.key)
         self._landed(task)
 
     def next_loader(self) -> Job | None:
         """A job that waits for a load which nobody does."""
         idle = (loading for loading in self._loading.values() if loading.task is None)
         waiting = (job for loading in idle for job in loading.jobs)
-        return next((job for job in waiting if job.turn is Turn.LOADING and not job.left), None)
+        return next((job for job in waiting if job.turn is LOADING and not job.left), None)
 
     def _landed(self, task: LoadTask) -> None:
         for loading in reversed(task.loadings):
@@ -209,11 +209,14 @@ class Heart:
 
     def close(self, error: FactfoldError) -> None:
         """Answers everyone who still waits with the error."""
-        jobs = [*self._queue, *(job for loading in self._loading.values() for job in loading.jobs)]
+        leading = [job for job in self._queue if job.turn is LEADING]  # it will find out on its own
+        waiting = [job for job in self._queue if job.turn is not LEADING]
+        jobs = [*waiting, *(job for loading in self._loading.values() for job in loading.jobs)]
         self._queue.clear()
+        self._queue.extend(leading)
         self._loading.clear()
         for job in jobs:
-            if job.turn is not Turn.DONE:
+            if job.turn is not DONE:
                 self._end(job, error)
 
     # -- for the leader --------------------------------------------------------------------------------------------
@@ -262,7 +265,7 @@ class Heart:
             self._deliver(batch, self._store(batch, batch.answer))
         with self._guard:
             for job in jobs:
-                if job.turn is not Turn.DONE:
+                if job.turn is not DONE:
                     self._end(job, error)
 
     # -- what an interrupted leader has left -----------------------------------------------------------------------
@@ -280,7 +283,7 @@ class Heart:
         with self._guard:
             for jobs in (*reversed(self._parts), batch.jobs if batch else ()):
                 for job in reversed(jobs):
-                    if job.turn in (Turn.WAITING, Turn.LEADING) and not job.left and job not in self._queue:
+                    if job.turn in (WAITING, LEADING) and not job.left and job not in self._queue:
                         self._queue.appendleft(job)
             self._batch = None
             self._parts.clear()
@@ -314,7 +317,7 @@ class Heart:
             for loading, fetched in task.complete:
                 if self.cache.install(fetched):
                     for job in loading.jobs:
-                        if job.turn is not Turn.DONE and not job.left:
+                        if job.turn is not DONE and not job.left:
                             self.cache.pin(loading.stream.id, job)
                             job.pins.add(loading.stream.id)
         while self._left:
@@ -339,7 +342,7 @@ class Heart:
                     if not self.cache.holds(stream.key):
                         job.missing.add(stream.key)
                         self._loading.setdefault(stream.key, Loading(stream)).jobs.append(job)
-                job.turn = Turn.LOADING
+                job.turn = LOADING
                 self._notify(job)
             batch.jobs.remove(job)
 
@@ -524,7 +527,7 @@ class Heart:
     def _answer(self, jobs: Sequence[Job], error: BaseException | None = None) -> None:
         with self._guard:
             for job in jobs:
-                if job.turn is not Turn.DONE:
+                if job.turn is not DONE:
                     self.counters.commands += 1
                     self._end(job, job.error if error is None else error)
         for job in jobs:
@@ -533,7 +536,7 @@ class Heart:
 
     def _end(self, job: Job, error: BaseException | None) -> None:
         job.error = error
-        job.turn = Turn.DONE
+        job.turn = DONE
         self._notify(job)
 
     def _unpin(self, job: Job) -> None:

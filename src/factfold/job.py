@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from enum import Enum
-from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, GeneratorType, MethodType
+from typing import Final
 from uuid import UUID
 
-from msgspec import Struct, field
+from msgspec import Struct, field, structs
 
 from factfold.cache import Key
-from factfold.errors import FactfoldError, ImpureCommandError, InvalidCommandError, NestedExecutionError
+from factfold.commands import name_of, refusal_of_result
+from factfold.errors import FactfoldError, ImpureCommandError, NestedExecutionError
 from factfold.events import current_metadata, uuid7
 from factfold.overlay import Pending
 from factfold.receipt import Receipt
 from factfold.storage.base import StoredEvent
 from factfold.transaction import Read, Transaction, inside_command
-
-_GENERATOR = 0x20
-_COROUTINE = 0x80
-_ASYNC_GENERATOR = 0x200
-_WAITING = (GeneratorType, CoroutineType, AsyncGeneratorType)
-_checked: set[CodeType] = set()
 
 
 class Turn(Enum):
@@ -34,6 +28,13 @@ class Turn(Enum):
     LEADING = 2
     LOADING = 3
     DONE = 4
+
+
+WAITING: Final = Turn.WAITING
+LEADING: Final = Turn.LEADING
+LOADING: Final = Turn.LOADING
+DONE: Final = Turn.DONE
+# By these names they are used: to reach a member through its class takes Python 3.11 a function call.
 
 
 class Job(Struct, eq=False):
@@ -57,7 +58,7 @@ class Job(Struct, eq=False):
     clock: Callable[[], datetime]
     context: Context
     metadata: bytes
-    turn: Turn = Turn.WAITING
+    turn: Turn = WAITING
     left: bool = False
     result: object = None
     error: BaseException | None = None
@@ -127,17 +128,19 @@ class Job(Struct, eq=False):
                 raise self.error
             finally:
                 del self.error  # an exception that is kept keeps all its frames
-        return Receipt(self.result, self.stored, [pending.twin for pending in self.events], self.attempts)
+        stored = self.stored
+        if self.events and self.events[0].stored is not self.events[0].data:
+            opened = [pending.data for pending in self.events]
+            stored = [structs.replace(one, data=data) for one, data in zip(stored, opened, strict=True)]
+        return Receipt(self.result, stored, [pending.twin for pending in self.events], self.attempts)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _decided(self, tx: Transaction) -> None:
         if tx.failed is not None:
             self.error = tx.failed
-        elif self.error is None and type(self.result) in _WAITING:
-            if inspect.iscoroutine(self.result):
-                self.result.close()  # or Python warns that nobody awaited it
-            self.error = InvalidCommandError(_why_not(self.command, "returned a coroutine or a generator"))
+        elif self.error is None:
+            self.error = refusal_of_result(self.command, self.result)
         if self.error is None:
             self.events = tx.complete()
         else:
@@ -183,53 +186,10 @@ def _divergence(
     return next((key for key in wanted if key not in read), None)
 
 
-def name_of(command: Callable[..., object]) -> str:
-    """How a command is called in messages, and in the log by `execute_once`: module and qualified name."""
-    while isinstance(inner := getattr(command, "func", None), FunctionType | MethodType):
-        command = inner  # functools.partial
-    named = command if hasattr(command, "__qualname__") else type(command)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
-def check_command(command: Callable[..., object]) -> None:
-    """Refuses what cannot be a command, before it runs.
-
-    Raises:
-        InvalidCommandError: says why, and what to do instead.
-    """
-    if not callable(command):
-        raise InvalidCommandError(f"{command!r} is no command: execute takes a function whose first parameter is tx")
-    if getattr(command, "__code__", None) in _checked:
-        return
-    called = command if isinstance(command, FunctionType | MethodType) else type(command).__call__
-    code: CodeType | None = getattr(called, "__code__", None)
-    if code is None or code in _checked:
-        return
-    if code.co_flags & (_COROUTINE | _ASYNC_GENERATOR):
-        raise InvalidCommandError(_why_not(command, "is an async function"))
-    if code.co_flags & _GENERATOR:
-        raise InvalidCommandError(_why_not(command, "is a generator function"))
-    bound = 0 if called is command and isinstance(command, FunctionType) else 1
-    if code.co_argcount <= bound and not code.co_flags & 0x04:
-        raise InvalidCommandError(
-            f"{name_of(command)} takes no positional parameter: a command's first parameter is a Transaction, "
-            "as in def deposit(tx: Transaction, account: str, amount: int)"
-        )
-    _checked.add(code)
-
-
 def check_count(name: str, value: object) -> None:
     """Refuses what is no whole number, or below 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name}={value!r}: a whole number, 0 or more, is needed")
-
-
-def _why_not(command: Callable[..., object], what: str) -> str:
-    return (
-        f"{name_of(command)} {what}, and a command is a plain function: it is pure and may run more than once, on "
-        "states that are loaded for it, so it has nothing to wait for. Fetch what comes from outside before execute() "
-        "and pass it as an argument; AsyncStore runs the same plain commands."
-    )
 
 
 def refuse_inside_command() -> None:

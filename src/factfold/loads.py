@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from factfold.cache import AnyStream, Decode, Fetched, Folded, Key
 from factfold.job import Job
-from factfold.storage.base import Head, Load, Loaded, Selection, Slice, Wanted
+from factfold.storage.base import Head, Load, Loaded, Selection, Slice, Wanted, version_in
 
 MAX_SELECTIONS = 256
 MAX_EVENTS = 2000
@@ -43,8 +43,8 @@ class Loading:
         self._version = part.version
         self.complete = part.complete
         for stored in part.events:
-            self._reached = stored.streams[stream.id]
             try:
+                self._reached = version_in(stored, stream.id)
                 folded.state = fold.advance(folded.state, decode(fold, stored, stream.id), stream.suffix)
             except Exception as error:
                 error.add_note(f"while {fold.name} folded {stream.id}, version {self._reached}, at {stored.position}")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import typing
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from factfold.codec import Transform, decode_result, encode_result, system_event
+from factfold.commands import check_command, name_of, refusal_of_result, return_annotation
 from factfold.errors import KeyReusedError
-from factfold.job import check_command, name_of
 from factfold.reading import opened_by, plain_json
 from factfold.receipt import Receipt
 from factfold.storage.base import LogPage, Selection, StoredEvent, StreamPage
@@ -47,7 +46,7 @@ class Once:
         self._args = args
         self._kwargs = kwargs
         self._name = name_of(command)
-        self._annotation = _return_annotation(command)
+        self._annotation = return_annotation(command)
 
     def __call__(self, tx: Transaction) -> tuple[object, Executed | None]:
         once = tx.read(self.stream)
@@ -58,6 +57,8 @@ class Once:
             return None, done
         before = tx.appended
         result = self._command(tx, *self._args, **self._kwargs)
+        if (refusal := refusal_of_result(self._command, result)) is not None:
+            raise refusal
         data = encode_result(result, self._annotation).decode()
         once.append(Executed(self._name, data, tx.appended - before))
         return result, None
@@ -80,8 +81,9 @@ class Once:
     def repeated(self, done: Executed, stored: Sequence[StoredEvent], transform: Transform | None) -> Receipt[object]:
         """What the first run did."""
         result = decode_result(done.result.encode(), self._annotation)
-        twins = [_decoded(one) for one in opened_by(transform, stored)]
-        return Receipt(result, stored, twins, attempts=1, repeated=True)
+        opened = opened_by(transform, stored)
+        twins = [_decoded(one) for one in opened]
+        return Receipt(result, opened, twins, attempts=1, repeated=True)
 
 
 def _decoded(stored: StoredEvent) -> object:
@@ -90,14 +92,3 @@ def _decoded(stored: StoredEvent) -> object:
         if (found := event_types_of(category_of(stream), stored.type)) is not None:
             return found.decode(stored.data)
     return plain_json(stored.data)
-
-
-def _return_annotation(command: Callable[..., object]) -> object:
-    """What the command says that it returns; None when it does not say it, or in words that cannot be resolved here."""
-    function = getattr(command, "func", command)
-    if not hasattr(function, "__code__"):
-        function = type(function).__call__
-    try:
-        return typing.get_type_hints(function).get("return")
-    except (NameError, TypeError):
-        return None

@@ -14,7 +14,7 @@ from factfold.events import RecordedEvent
 from factfold.folds import Fold
 from factfold.job import check_count, refuse_inside_command
 from factfold.overlay import Seal
-from factfold.storage.base import AsyncLog, Log, LogPage, Selection, StoredEvent, StreamPage
+from factfold.storage.base import AsyncLog, Log, LogPage, Selection, StoredEvent, StreamPage, version_in
 from factfold.streams import Stream, StreamType, types_of
 
 E = TypeVar("E")
@@ -65,8 +65,8 @@ class Query(Generic[E]):
         self._ended = len(stored) < page.limit
         stream = page.selection.stream if isinstance(page, StreamPage) else None
         if stored:
-            self._after = stored[-1].position if stream is None else stored[-1].streams[stream]
-        opened = opened_by(self._transform, stored)
+            self._after = stored[-1].position if stream is None else version_in(stored[-1], stream)
+        opened = opened_by(self._transform, stored, stream)
         return cast("list[RecordedEvent[E]]", _decoded(opened, self._by_name, stream))  # by_name decodes to E
 
 
@@ -129,7 +129,7 @@ def decoder(transform: Transform | None) -> Decode:
         return Fold.decode
 
     def decode(fold: Fold, stored: StoredEvent, stream: str) -> object:
-        return fold.decode(opened_by(transform, [stored])[0], stream)
+        return fold.decode(opened_by(transform, [stored], stream)[0], stream)
 
     return decode
 
@@ -156,7 +156,9 @@ def _short(data: bytes) -> str:
     return repr(data if len(data) <= 80 else data[:80] + b"...")
 
 
-def opened_by(transform: Transform | None, stored: Sequence[StoredEvent]) -> Sequence[StoredEvent]:
+def opened_by(
+    transform: Transform | None, stored: Sequence[StoredEvent], stream: str | None = None
+) -> Sequence[StoredEvent]:
     """The events as they were before the transform rewrote them. Raises DecodingError."""
     if transform is None:
         return stored
@@ -170,8 +172,8 @@ def opened_by(transform: Transform | None, stored: Sequence[StoredEvent]) -> Seq
                 f"{error!r}. Give the store the transform that the event was written with.",
                 position=one.position,
                 type=one.type,
-                stream=None,
-                version=None,
+                stream=stream,
+                version=None if stream is None else one.streams.get(stream),
             ) from error
     return opened
 

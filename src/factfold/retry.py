@@ -25,11 +25,11 @@ class Retry(Struct, frozen=True):
     cap: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1:
-            raise ValueError(f"Retry(max_attempts={self.max_attempts}): at least one attempt is needed")
-        if self.base < 0 or self.cap < 0:
-            raise ValueError(f"Retry(base={self.base}, cap={self.cap}): seconds cannot be negative")
+        if type(self.max_attempts) is not int or self.max_attempts < 1:
+            raise ValueError(f"Retry(max_attempts={self.max_attempts!r}): a whole number, 1 or more, is needed")
+        if not (self.base >= 0 and self.cap >= 0):
+            raise ValueError(f"Retry(base={self.base!r}, cap={self.cap!r}): seconds, 0 or more, are needed")
 
     def delay(self, attempt: int) -> float:
         """Seconds to sleep after the attempt of this number (1 for the first)."""
-        return random.uniform(0, min(self.cap, self.base * 2**attempt))
+        return random.uniform(0, min(self.cap, self.base * 2 ** min(attempt, 64)))

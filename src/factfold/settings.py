@@ -6,12 +6,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Never, TypeVar
 
 from factfold.batch import Heart
 from factfold.codec import Transform
+from factfold.commands import check_command
 from factfold.errors import InvalidNamespaceError
-from factfold.job import Job, check_command, check_count, refuse_inside_command
+from factfold.job import Job, check_count, refuse_inside_command
 from factfold.reading import decoder, sealer
 from factfold.retry import Retry
 from factfold.storage import open_storage
@@ -20,7 +21,6 @@ from factfold.streams import Stream
 from factfold.transaction import Transaction
 
 S = TypeVar("S")
-E = TypeVar("E")
 
 MAX_NAMESPACE = 64
 
@@ -30,12 +30,12 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def read_state(tx: Transaction, stream: Stream[S, E]) -> S:
+def read_state(tx: Transaction, stream: Stream[S, Never]) -> S:
     """A command that only looks at a state."""
     return tx.read(stream).state
 
 
-def read_version(tx: Transaction, stream: Stream[S, E]) -> int:
+def read_version(tx: Transaction, stream: Stream[object, Never]) -> int:
     """A command that only looks at a version."""
     return tx.read(stream).version
 

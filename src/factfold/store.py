@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import TracebackType
-from typing import Concatenate, ParamSpec, Self, TypeVar, cast, overload
+from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
 
 from factfold.batch import Heart
 from factfold.codec import Transform
-from factfold.errors import FactfoldError, StoreClosedError
+from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
 from factfold.events import RecordedEvent
-from factfold.job import Job, Turn, refuse_inside_command
-from factfold.once import Once
+from factfold.job import DONE, LEADING, LOADING, WAITING, Job, refuse_inside_command
+from factfold.once import Once, keys
 from factfold.reading import PAGE, Query, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
@@ -75,6 +75,7 @@ class Store:
         self._heart: Heart | None = None
         self._log: Log | None = None
         self._closed = False
+        self._ended = False
 
     def __enter__(self) -> Self:
         """Opens the store, so that what is wrong with the storage shows now."""
@@ -136,11 +137,11 @@ class Store:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def state(self, stream: Stream[S, E], /) -> S:
+    def state(self, stream: Stream[S, Never], /) -> S:
         """The folded state, not older than any commit acknowledged before the call. Does I/O."""
         return self.execute(read_state, stream).result
 
-    def version(self, stream: Stream[S, E], /) -> int:
+    def version(self, stream: Stream[object, Never], /) -> int:
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
         return self.execute(read_version, stream).result
 
@@ -249,13 +250,18 @@ class Store:
         """
         refuse_inside_command()
         log = self._ready()[1]
-        verifier = Verifier([stream_type.fold for stream_type in stream_types], self._settings.transform)
-        while stored := log.read(verifier.page()):
-            verifier.log(stored)
-        after: str | None = ""
-        while after is not None:
-            after = verifier.streams(log.streams(None, after, PAGE))
-        return verifier.result(log.problems())
+        folds = [keys.fold, *(stream_type.fold for stream_type in stream_types)]
+        verifier = Verifier(folds, self._settings.transform)
+        problems = list(log.problems())
+        try:
+            while stored := log.read(verifier.page()):
+                verifier.log(stored)
+            after: str | None = ""
+            while after is not None:
+                after = verifier.streams(log.streams(None, after, PAGE))
+        except StorageFormatError as error:
+            problems.append(str(error))  # it can be read no further
+        return verifier.result(problems)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -281,17 +287,16 @@ class Store:
         for sibling in self._siblings:
             sibling.close()
         with self._guard:
-            closed, self._closed = self._closed, True
+            self._closed = True
             heart = self._heart
-        if closed:
-            return
-        if heart is not None:
+        if heart is not None and not self._ended:
             with contextlib.suppress(FactfoldError):
                 self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
             with self._guard:
                 heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
         if self._owner:
             self._connections.close()
+        self._ended = True
 
     def before_fork(self) -> None:
         """Nothing to do: the child begins anew."""
@@ -333,11 +338,11 @@ class Store:
                 heart.submit(job)
                 if self._leader is None:
                     self._leader = job
-                    job.turn = Turn.LEADING
-            while job.turn is not Turn.DONE:
-                if job.turn is Turn.LEADING:
+                    job.turn = LEADING
+            while job.turn is not DONE:
+                if job.turn is LEADING:
                     self._lead(heart, log, job)
-                elif job.turn is Turn.LOADING:
+                elif job.turn is LOADING:
                     self._load(heart, log, job)
                 else:
                     self._sleep(heart, job)
@@ -374,8 +379,8 @@ class Store:
         finally:
             with self._guard:
                 self._leader = None
-                if job.turn is Turn.LEADING:
-                    job.turn = Turn.WAITING
+                if job.turn is LEADING:
+                    job.turn = WAITING
                 self._appoint(heart)
 
     def _load(self, heart: Heart, log: Log, job: Job) -> None:
@@ -402,7 +407,7 @@ class Store:
         bed = threading.Lock()
         bed.acquire()
         with self._guard:
-            if job.turn in (Turn.LEADING, Turn.DONE) or (job.turn is Turn.LOADING and heart.can_load(job)):
+            if job.turn in (LEADING, DONE) or (job.turn is LOADING and heart.can_load(job)):
                 return
             job.wake = bed.release
         bed.acquire()
@@ -411,7 +416,7 @@ class Store:
         """Wakes whoever has to lead, and whoever has to load, when nobody does. The guard is held."""
         if heart.has_work and self._leader is None and (leader := heart.next_leader()) is not None:
             self._leader = leader
-            leader.turn = Turn.LEADING
+            leader.turn = LEADING
         if self._leader is not None:
             _notify(self._leader)
         if heart.has_loads and (loader := heart.next_loader()) is not None:
@@ -438,7 +443,7 @@ class Store:
 
 def _notify(job: Job) -> None:
     """Wakes a job's caller, unless it would only go to sleep again. The guard is held."""
-    if job.turn is not Turn.WAITING and job.wake is not None:
+    if job.turn is not WAITING and job.wake is not None:
         wake, job.wake = job.wake, None
         wake()
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from factfold.cache import AnyStream, Key
 from factfold.codec import EventType
+from factfold.commands import check_command, refusal_of_result
 from factfold.errors import ForeignViewError, WrongEventError, WrongStreamsError
 from factfold.folds import Fold
 from factfold.overlay import Overlay, Pending, Reading
@@ -63,8 +64,9 @@ class View(Generic[S_co, E_contra]):
         self._tx = tx
         self._stream = stream
         self._reading = reading
-        self._state = self._shown = reading.state
-        self._last = reading.last
+        self._state: object  # these three are set by the transaction
+        self._shown: object
+        self._last: int
 
     @property
     def stream(self) -> Stream[S_co, E_contra]:
@@ -228,8 +230,12 @@ class Transaction:
             raise _over()
         events = len(self._events)
         states = [(view, view._state, view._last, view._shown) for view in self._views.values()]
+        check_command(command)
         try:
-            return command(self, *args, **kwargs)
+            result = command(self, *args, **kwargs)
+            if (refusal := refusal_of_result(command, result)) is not None:
+                raise refusal
+            return result
         except BaseException:
             self._undo(events, states)
             raise

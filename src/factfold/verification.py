@@ -10,6 +10,7 @@ from msgspec import Struct
 from factfold.codec import Transform, decoding_error
 from factfold.errors import DecodingError
 from factfold.folds import Fold
+from factfold.reading import opened_by
 from factfold.storage.base import LogPage, StoredEvent, StreamInfo
 from factfold.streams import category_of
 
@@ -40,7 +41,7 @@ class Verifier:
         self._folds: dict[str, list[Fold]] = {}
         for fold in folds:
             self._folds.setdefault(fold.category, []).append(fold)
-        self._open = None if transform is None else transform.incoming
+        self._transform = transform
         self._position = 0
         self._versions: dict[str, int] = {}
         self._last: dict[str, int] = {}
@@ -108,7 +109,7 @@ class Verifier:
                     continue
                 tried.add(event_type)
                 try:
-                    event_type.decode(one.data if self._open is None else self._open(one.data))
+                    event_type.decode(opened_by(self._transform, [one], stream)[0].data)
                 except DecodingError as error:
                     self._found(str(error))
                 except Exception as error:

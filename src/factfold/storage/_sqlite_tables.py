@@ -15,7 +15,7 @@ from uuid import UUID
 
 import msgspec
 
-from factfold.errors import AppendRefusedError, LogDivergedError
+from factfold.errors import AppendRefusedError, LogDivergedError, StorageFormatError
 from factfold.storage._sqlite_database import Database
 from factfold.storage._sqlite_format import Statements
 from factfold.storage.base import (
@@ -323,7 +323,7 @@ class Tables:
                 wrong.append(
                     f"{self.name}: version {version} of {stream} is to be at position {position}: nothing is there"
                 )
-            elif _decode_streams(streams).get(stream) != version:
+            elif _versions_in(position, streams).get(stream) != version:
                 wrong.append(
                     f"{self.name}: version {version} of {stream} is to be at position {position}, and the event there "
                     "says otherwise"
@@ -347,10 +347,26 @@ def _json_of_types(types: frozenset[str] | None) -> str | None:
 
 
 def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
-    return [
-        StoredEvent(position, id, type, type_version, data, metadata, _decode_streams(streams), recorded_at)
-        for position, id, type, type_version, data, metadata, streams, recorded_at in rows
-    ]
+    rows = list(rows)
+    try:
+        return [
+            StoredEvent(position, id, type, type_version, data, metadata, _decode_streams(streams), recorded_at)
+            for position, id, type, type_version, data, metadata, streams, recorded_at in rows
+        ]
+    except msgspec.DecodeError:
+        for position, *_, streams, _ in rows:
+            _versions_in(position, streams)
+        raise
+
+
+def _versions_in(position: int, streams: bytes) -> dict[str, int]:
+    try:
+        return _decode_streams(streams)
+    except msgspec.DecodeError as error:
+        raise StorageFormatError(
+            f"The streams of the event at position {position} cannot be read ({error}): the file is damaged. Restore a "
+            "backup; store.verify() tells what else is wrong."
+        ) from error
 
 
 def quick_check(connection: sqlite3.Connection, _: None) -> list[str]:

@@ -16,6 +16,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from factfold.errors import StorageFormatError
+
 NEWS_LIMIT = 1000
 """How many events an answer may bring of what others appended; past that it is `too_far`."""
 
@@ -233,6 +235,17 @@ def touched_by(events: Sequence[StoredEvent], selections: Sequence[Selection]) -
         for index, selection in enumerate(selections)
         if (found := types.get(selection.stream)) and (selection.types is None or not selection.types.isdisjoint(found))
     )
+
+
+def version_in(stored: StoredEvent, stream: str) -> int:
+    """The version that an event has in a stream. Raises StorageFormatError when it is not in it at all."""
+    version = stored.streams.get(stream)
+    if version is None:
+        raise StorageFormatError(
+            f"The index of {stream} names the event at position {stored.position}, which is not in that stream: the "
+            "storage is damaged. store.verify() tells what else is."
+        )
+    return version
 
 
 # -- Who is asked ------------------------------------------------------------------------------------------------------

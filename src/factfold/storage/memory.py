@@ -137,12 +137,13 @@ class MemoryLog:
         return self._head_at(len(self._namespace.events))
 
     def append(self, append: Append) -> Appended | Conflict:
+        held, self._held = self._held, []  # of this call from now on: closing must not give it back meanwhile
         try:
-            if not self._held:
-                self._acquire(self._held)
+            if not held:
+                self._acquire(held)
             return self._append(append)
         finally:
-            self.unlock()
+            self._release(held)
 
     def check(self, check: Check) -> News:
         self._open()
