@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from factfold import AsyncStore, Store
@@ -70,7 +71,7 @@ class Blocking:
         async def call() -> Any:
             return await method(*args, **kwargs)
 
-        return self._runner.run(call())
+        return self._runner.run(call(), context=copy_context())
 
     def _iterate(self, items: AsyncIterator[T]) -> Iterator[T]:
         async def following() -> list[T]:

@@ -37,7 +37,7 @@ class Faulty:
     """A storage around another one.
 
     `before` and `after` map the name of a method of a log to what is called before and after it. `calls` counts the
-    calls of each method, `threads` tells which threads called it, in order.
+    calls of each method, `threads` tells which threads called it, in order. `logs` are the other storage's own logs.
     """
 
     def __init__(self, storage: Storage, *, locks: bool = True) -> None:
@@ -46,6 +46,7 @@ class Faulty:
         self.after: dict[str, Hook] = {}
         self.calls: Counter[str] = Counter()
         self.threads: dict[str, list[int]] = {}
+        self.logs: list[Log] = []
         self._storage = storage
         self._locks = locks
 
@@ -74,7 +75,8 @@ class _FaultyEngine:
         self.capabilities = Capabilities(locks=locks and given.locks, durable=given.durable, shared=given.shared)
 
     def log(self, namespace: str) -> Log:
-        return _FaultyLog(self._faulty, self._engine.log(namespace))
+        self._faulty.logs.append(self._engine.log(namespace))
+        return _FaultyLog(self._faulty, self._faulty.logs[-1])
 
     def close(self) -> None:
         self._faulty.call("close", self._engine.close, None)

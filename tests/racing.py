@@ -6,7 +6,7 @@ import asyncio
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
 from traceback import format_stack
 from typing import Generic, ParamSpec, TypeVar
@@ -60,11 +60,11 @@ def start(call: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> Started
     return Started(lambda: call(*args, **kwargs))
 
 
-def race(calls: list[Callable[[], R]]) -> list[R | BaseException]:
+def race(calls: Sequence[Callable[[], object]]) -> list[object]:
     """Makes all calls at the same moment, each in a thread of its own; gives what they returned or raised."""
     barrier = threading.Barrier(len(calls))
 
-    def one(call: Callable[[], R]) -> R:
+    def one(call: Callable[[], object]) -> object:
         barrier.wait(PATIENCE)
         return call()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
@@ -180,7 +180,7 @@ def test_an_event_that_the_fold_does_not_list_is_refused(store: Store) -> None:
 def test_an_event_must_be_listed_by_every_view_that_it_is_appended_to(store: Store) -> None:
     def command(tx: Transaction) -> None:
         wide, narrow = tx.read(accounts("ann"), owners("ben"))
-        tx.append(Deposited(1), wide, narrow)  # type: ignore[arg-type]  # that is what is tested
+        tx.append(Deposited(1), wide, narrow)  # type: ignore[misc]  # that is what is tested
 
     with pytest.raises(WrongEventError, match="account:ben"):
         store.execute(command)
@@ -551,9 +551,7 @@ def test_a_command_that_reads_something_else_at_last_is_told_so(store: Store) ->
         store.execute(fickle)
 
 
-def test_a_command_may_read_other_streams_when_the_states_have_changed(
-    make_store: MakeStore, storage: Storage
-) -> None:
+def test_a_command_may_read_other_streams_when_the_states_have_changed(make_store: MakeStore, storage: Storage) -> None:
     faulty = Faulty(storage)
     store = make_store(faulty)
     with Store(storage) as other:
@@ -598,7 +596,7 @@ def test_states_that_cannot_be_compared_do_not_disturb_a_command(make_store: Mak
         assert store.execute(command).result == 1
 
 
-# -- Views ---------------------------------------------------------------------------------------------------------------
+# -- Views -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_view_kept_from_an_earlier_execution_cannot_be_appended_to(store: Store) -> None:
@@ -635,11 +633,12 @@ def test_a_transaction_cannot_be_used_after_its_run(store: Store) -> None:
     kept: list[Transaction] = []
     store.execute(kept.append)
 
-    for use in (
+    uses: list[Callable[[Transaction], object]] = [
         lambda tx: tx.read(accounts("ann")),
         lambda tx: tx.read(accounts("ann"), accounts("ben")),
         lambda tx: tx.call(deposit, "ann", 1),
-    ):
+    ]
+    for use in uses:
         with pytest.raises(ForeignViewError):
             use(kept[0])
 

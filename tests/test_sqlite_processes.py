@@ -192,7 +192,7 @@ def in_a_fork(work: Callable[[], object]) -> Callable[[], None]:
             signal.alarm(int(PATIENCE))  # It must not stay when it hangs.
             work()
             code = 0
-        except BaseException:  # noqa: BLE001 (the child's status tells)
+        except BaseException:
             traceback.print_exc()
         finally:
             os._exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from factfold import AsyncStore, Receipt, Store, Transaction
@@ -74,15 +75,18 @@ class Threads:
         del self.faulty.after["check"]
         started: list[Started[Receipt[Any]]] = []
         for number, (command, *args) in enumerate(calls, 1):
-            context = contextvars.copy_context()
-            started.append(start(context.run, self.store.execute, command, *args))
-            eventually(lambda number=number: queued(self.store) == number)
+            call = partial(self.store.execute, command, *args)
+            started.append(start(contextvars.copy_context().run, call))
+            eventually(partial(self._has_queued, number))
         if before is not None:
             self.faulty.before["check"] = before
         meanwhile()
         gate.open()
         first.result()
         return started
+
+    def _has_queued(self, count: int) -> bool:
+        return queued(self.store) == count
 
     def close(self) -> None:
         self.store.close()

@@ -143,7 +143,8 @@ class MemoryLog:
                 self._acquire(held)
             return self._append(append)
         finally:
-            self._release(held)
+            if held:  # no call comes before the lock is given back: an interrupt could come with it
+                self._namespace.writers.release()
 
     def check(self, check: Check) -> News:
         self._open()
@@ -158,7 +159,9 @@ class MemoryLog:
             raise
 
     def unlock(self) -> None:
-        self._release(self._held)
+        if self._held:
+            del self._held[:]
+            self._namespace.writers.release()
 
     def resolve(self, append: Append) -> Appended | None:
         held: list[bool] = []  # of this call: another thread may append meanwhile
@@ -171,7 +174,7 @@ class MemoryLog:
             self._namespace.voids.add(append.id)
             return None
         finally:
-            if held:  # no call comes before the lock is given back: an interrupt could come with it
+            if held:  # as in `append`
                 self._namespace.writers.release()
 
     def load(self, load: Load) -> Loaded:
@@ -269,11 +272,6 @@ class MemoryLog:
         if not held[0]:
             held.clear()
             raise StoreUnavailableError(f"{self.name}: another writer has held the lock for {LOCK_TIMEOUT} seconds")
-
-    def _release(self, held: list[bool]) -> None:
-        if held:
-            del held[:]
-            self._namespace.writers.release()
 
     def _append(self, append: Append) -> Appended | Conflict:
         namespace = self._namespace

@@ -1,0 +1,26 @@
+"""How long the properties are looked at: a little in every run of the tests, long when FACTFOLD_SOAK=1 is set."""
+
+from __future__ import annotations
+
+import os
+
+from hypothesis import HealthCheck, settings
+
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+
+settings.register_profile("brief", max_examples=100, deadline=None, suppress_health_check=_SLOW)
+settings.register_profile("soak", max_examples=10_000, deadline=None, suppress_health_check=_SLOW, print_blob=True)
+settings.load_profile("soak" if os.environ.get("FACTFOLD_SOAK") == "1" else "brief")
+
+if os.environ.get("MUT"):
+    from hypothesis import Phase
+
+    settings.register_profile(
+        "mut",
+        max_examples=int(os.environ.get("MUTN", "1500")),
+        deadline=None,
+        suppress_health_check=_SLOW,
+        phases=[Phase.generate],
+        database=None,
+    )
+    settings.load_profile("mut")

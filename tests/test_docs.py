@@ -1,0 +1,221 @@
+"""What the README and the docs say is true: their code runs, what they name exists, and every public name is in them.
+
+The blocks of a page run in order, in one module and one directory. What a block prints stands in the ```text block
+after it (`...` stands for anything); one without such a block prints nothing. Functions named `test_...` are called.
+A ```python fragment is only compiled. The `factfold` commands of a ```sh block run too, on what the page has made.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import re
+import shlex
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+import mypy.api
+import pytest
+import typer.main
+from typer.core import TyperGroup
+from typer.testing import CliRunner
+
+import factfold
+from factfold.cli.app import app
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNS_LONG = {"demo"}
+cli = typer.main.get_command(app)
+assert isinstance(cli, TyperGroup)
+OPTIONS = {
+    name: {option for parameter in command.params for option in parameter.opts if option.startswith("-")}
+    for name, command in cli.commands.items()
+}
+"""The options of each command of the command line."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: what stands behind the fence, the text, and the number of its first line."""
+
+    info: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> Iterator[Block]:
+    """The fenced blocks of a page, in order."""
+    opened: int | None = None
+    info, lines = "", list[str]()
+    for number, line in enumerate(page.read_text("utf-8").splitlines(), 1):
+        if line.startswith("```") and opened is None:
+            opened, info, lines = number + 1, line.removeprefix("```").strip(), []
+        elif line == "```" and opened is not None:
+            yield Block(info, "\n".join(lines) + "\n", opened)
+            opened = None
+        elif opened is not None:
+            lines.append(line)
+    assert opened is None, f"{page.name}: the block in line {opened} has no end"
+
+
+def prose_of(page: Path) -> str:
+    """A page without its blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def expected_after(blocks: list[Block], index: int) -> str:
+    """What the block is said to print: the text block that follows on it."""
+    following = blocks[index + 1] if index + 1 < len(blocks) else None
+    return following.text if following is not None and following.info == "text" else ""
+
+
+def assert_printed(printed: str, expected: str, where: str) -> None:
+    pattern = ".*".join(map(re.escape, expected.split("...")))
+    assert re.fullmatch(pattern, printed), f"{where} prints\n{printed}and the page says\n{expected}"
+
+
+def run_python(module: ModuleType, block: Block, page: Path) -> str:
+    """Runs a block, and the tests that it defines; gives what it printed."""
+    before = dict(vars(module))
+    source = "\n" * (block.line - 1) + block.text  # so that a traceback tells the line of the page
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(compile(source, str(page), "exec", dont_inherit=True), vars(module))
+        for name, value in list(vars(module).items()):
+            if name.startswith("test_") and before.get(name) is not value:
+                value()
+    return printed.getvalue()
+
+
+def commands_of(block: Block) -> Iterator[list[str]]:
+    """The command lines of a shell block, as words."""
+    for line in block.text.splitlines():
+        if words := shlex.split(line, comments=True):
+            yield words
+
+
+def run_factfold(words: list[str]) -> str:
+    """Runs a command of the command line; gives what it printed."""
+    result = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert result.exit_code == 0, f"factfold {shlex.join(words)} exits with {result.exit_code}: {result.output}"
+    return result.output
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_block_of_a_page_does_what_the_page_says(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    module = ModuleType(page.stem.lower())
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    blocks = list(blocks_of(page))
+    for index, block in enumerate(blocks):
+        where = f"{page.name}:{block.line}"
+        match block.info:
+            case "python":
+                assert_printed(run_python(module, block, page), expected_after(blocks, index), where)
+            case "python fragment":
+                compile(block.text, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+            case "sh":
+                if any(tmp_path.iterdir()):
+                    ran = [words[1:] for words in commands_of(block) if words[0] == "factfold"]
+                    printed = "".join(run_factfold(words) for words in ran if words[0] not in RUNS_LONG)
+                    if expected := expected_after(blocks, index):
+                        assert_printed(printed, expected, where)
+            case "text":
+                assert blocks[index - 1].info in ("python", "sh"), f"{where}: what prints this?"
+            case other:
+                pytest.fail(f"{where}: a block is python, python fragment, sh or text, and not {other!r}")
+
+
+def test_a_strict_type_checker_accepts_the_code_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = tmp_path / "readme.py"
+    code.write_text("\n".join(block.text for block in blocks_of(ROOT / "README.md") if block.info == "python"), "utf-8")
+    monkeypatch.setenv("MYPYPATH", str(ROOT / "src"))
+    options = ["--strict", "--follow-imports=silent", "--config-file=", f"--cache-dir={tmp_path / 'cache'}"]
+    found, wrong, status = mypy.api.run([*options, str(code)])
+    assert status == 0, found + wrong
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_shell_command_of_a_page_exists(page: Path) -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
+    inline = (Block("sh", f"{code}\n", 0) for code in re.findall(r"`((?:make|factfold) [^`]+)`", prose_of(page)))
+    for block in (*(block for block in blocks_of(page) if block.info == "sh"), *inline):
+        for words in commands_of(block):
+            match words:
+                case ["pip", "install", package]:
+                    found = re.fullmatch(r"factfold\[(\w+)\]", package)
+                    assert found is not None, package
+                    assert found[1] in extras
+                case ["make", target, *_]:
+                    assert target in targets, target
+                case ["factfold", name, *arguments]:
+                    assert name in OPTIONS, name
+                    for argument in arguments:
+                        assert not argument.startswith("-") or argument in OPTIONS[name], f"factfold {name} {argument}"
+                case _:
+                    pytest.fail(f"{page.name}:{block.line}: is there a command {shlex.join(words)}?")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
+        if target.startswith("https://"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (page.parent / path).resolve() if path else page
+        assert there.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", prose_of(there), flags=re.MULTILINE)
+            assert anchor in {anchor_of(heading) for heading in headings}, f"{page.name} links to {target}"
+
+
+def anchor_of(heading: str) -> str:
+    """The anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_every_file_and_every_test_that_a_page_names_exists(page: Path) -> None:
+    paths = re.findall(r"`((?:src|tests|docs|examples|benchmarks)/[\w./]*)", prose_of(page))
+    sources = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("src/factfold/testing/**/*.py")]
+    tests = {name for source in sources for name in re.findall(r"def (test_\w+)", source.read_text("utf-8"))}
+    known = tests | {source.stem for source in sources}
+    missing = {path for path in paths if not (ROOT / path).exists()}
+    missing |= set(re.findall(r"\b(test_\w+)", prose_of(page))) - known
+    assert not missing
+
+
+REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", factfold.__all__)
+def test_every_public_name_is_in_the_reference(name: str) -> None:
+    assert re.search(rf"^\| `{name}\b", REFERENCE, flags=re.MULTILINE), f"docs/reference.md has no row for {name}"
+
+
+def test_the_reference_has_no_row_for_what_is_not_public() -> None:
+    names = re.findall(r"^\| `(\w+)", REFERENCE, flags=re.MULTILINE)
+    assert set(names) - {"memory", "sqlite"} == set(factfold.__all__)
+
+
+def test_the_methods_of_a_store_are_in_the_reference() -> None:
+    methods = {name for name in vars(factfold.Store) if not name.startswith("_") and "fork" not in name}
+    documented = set(re.findall(r"`\.(\w+)\(", REFERENCE))
+    assert methods <= documented, methods - documented
+    assert all(hasattr(factfold.Store, name) or hasattr(factfold.StreamType, name) for name in documented)
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_command_of_the_command_line_is_documented_with_its_options(name: str) -> None:
+    section = REFERENCE.partition("## Command line")[2]
+    assert f"`factfold {name}" in section
+    for option in OPTIONS[name]:
+        assert option in section, f"factfold {name} {option}"

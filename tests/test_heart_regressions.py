@@ -1,0 +1,204 @@
+"""What the heart once got wrong: rare orders of things, each of them driven by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from factfold import Transaction, View, stream
+from factfold.errors import StoreUnavailableError
+from factfold.job import Job, Turn
+from factfold.requests import Request
+from factfold.settings import do_nothing, read_state
+from factfold.storage.base import Append
+from factfold.storage.memory import Memory
+from tests.properties.boxes import Blue, BrokenError, Event, Red, boxes, fragile_boxes, red_boxes
+from tests.properties.driven import DrivenHeart
+from tests.properties.interleaving import append_blindly
+from tests.properties.model import AnyStream
+
+
+@stream("box", initial=False)
+def reddened(state: bool, event: Red) -> bool:
+    """The same after one red thing and after two."""
+    return True
+
+
+@stream("box", initial=())
+def blue_boxes(state: tuple[int, ...], event: Blue) -> tuple[int, ...]:
+    return (*state, event.n)
+
+
+@stream("box", initial=0)
+def blues_after_reds(state: int, event: Red | Blue) -> int:
+    """Breaks on a blue thing that comes first."""
+    if state == 0 and isinstance(event, Blue):
+        raise BrokenError
+    return state + 1
+
+
+@pytest.fixture
+def memory() -> Memory:
+    return Memory()
+
+
+@pytest.fixture
+def heart(memory: Memory) -> DrivenHeart:
+    return DrivenHeart(memory)
+
+
+def state(at: AnyStream) -> Callable[[Transaction], object]:
+    return lambda tx: read_state(tx, at)
+
+
+def put(tx: Transaction, at: AnyStream, *events: Event) -> None:
+    view: View[object, Event] = tx.read(at)
+    view.append(*events)
+
+
+def strangers_append(memory: Memory, id: str, *events: Event) -> None:
+    append_blindly(memory, [(event, (id,)) for event in events])
+
+
+def finish(heart: DrivenHeart, *jobs: Job, before: Callable[[Request], None] = lambda request: None) -> None:
+    """Drives the heart until the jobs are answered. `before` is called before each request."""
+    while not all(job.turn is Turn.DONE for job in jobs):
+        if heart.request is not None and heart.can_perform:
+            before(heart.request)
+        assert heart.step(), "nobody answers"
+
+
+def once_before_an_append(interfere: Callable[[], None]) -> Callable[[Request], None]:
+    """Does this when the first append is on its way."""
+    appends: list[Request] = []
+
+    def before(request: Request) -> None:
+        if isinstance(request, Append) and not appends:
+            appends.append(request)
+            interfere()
+
+    return before
+
+
+def test_a_state_that_a_suspended_run_has_read_moves_on_with_the_strangers_when_its_batch_commits(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    heart.execute(lambda tx: tx.read(boxes("x"), red_boxes("x")) and None)
+
+    suspended = heart.submit(lambda tx: (tx.read(boxes("x")).state, tx.read(boxes("y")).state))
+    writer = heart.submit(lambda tx: put(tx, red_boxes("x"), Red(1)))
+    finish(heart, writer, suspended, before=once_before_an_append(lambda: strangers_append(memory, "box:x", Blue(7))))
+
+    assert suspended.receipt().result == ((7, 1), ())
+    assert heart.execute(state(boxes("x"))) == (7, 1)
+
+
+def test_what_was_loaded_and_cannot_be_folded_any_further_is_loaded_again(memory: Memory, heart: DrivenHeart) -> None:
+    strangers_append(memory, "box:x", Red(1), Red(2))
+    heart.execute(state(boxes("x")))
+    reader = heart.submit(state(fragile_boxes("x")))
+    heart.step_until(lambda: bool(heart.flights))
+    (late,) = heart.flights
+    heart.perform_load(late)
+    heart.flights.clear()
+    strangers_append(memory, "box:x", Blue(3))
+    heart.execute(lambda tx: put(tx, boxes("y"), Red(4)))  # the cut moves over what breaks the fold
+
+    heart.flights.append(late)
+    finish(heart, reader)
+
+    with pytest.raises(BrokenError):
+        reader.receipt()
+
+
+def test_a_leader_takes_no_state_that_is_only_half_folded(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factfold.loads.MAX_EVENTS", 2)
+    strangers_append(memory, "box:x", *(Red(n) for n in range(4)))
+    others: list[Job] = []
+
+    def lead_meanwhile() -> None:
+        if parts == 2 and not others:
+            others.append(heart.submit(state(boxes("x"))))
+            heart.lead()
+
+    heart = DrivenHeart(memory, decoding=lead_meanwhile)
+    reader = heart.submit(state(boxes("x")))
+    for parts in (1, 2):  # noqa: B007 - read by the function above
+        heart.step_until(lambda: bool(heart.flights))
+        (flight,) = heart.flights
+        heart.perform_load(flight)
+        heart.deliver_load(flight)
+    finish(heart, reader, *others)
+
+    assert [job.receipt().result for job in (reader, *others)] == [(0, 1, 2, 3)] * 2
+
+
+def test_a_stream_that_is_read_twice_in_one_call_is_written_once(memory: Memory, heart: DrivenHeart) -> None:
+    heart.execute(lambda tx: tx.read(boxes("x"), boxes("x"))[1].append(Red(1)))
+
+    assert heart.execute(state(boxes("x"))) == (1,)
+
+
+def test_a_command_that_comes_when_nobody_can_be_reached_any_more_waits_for_the_next_leader(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    first = heart.submit(do_nothing)
+    late: list[Job] = []
+
+    def come(job: Job) -> None:
+        if not late:
+            late.append(heart.submit(do_nothing))
+
+    heart.notified = come
+    heart.lead()
+    heart.fail(StoreUnavailableError("nobody there"))
+    heart.deliver()
+    finish(heart, *late)
+
+    with pytest.raises(StoreUnavailableError):
+        first.receipt()
+    assert late[0].receipt().result is None
+
+
+def test_a_command_may_read_on_where_a_version_tells_it_to_although_the_state_is_the_same(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    strangers_append(memory, "box:x", Red(1))
+    strangers_append(memory, "box:2", Red(22))
+
+    follower = heart.submit(lambda tx: tx.read(boxes(tx.read(reddened("x")).version)).state)
+    heart.step_until(lambda: [flight.task.keys[0][0] for flight in heart.flights] == ["box:1"])
+    strangers_append(memory, "box:x", Red(2))
+    finish(heart, follower)
+
+    assert follower.receipt().result == (22,)
+
+
+def test_a_command_hears_why_a_stream_cannot_be_folded_also_when_it_had_to_be_loaded(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    strangers_append(memory, "box:x", Blue(1))
+
+    with pytest.raises(BrokenError):
+        heart.execute(state(blues_after_reds("x")))
+    with pytest.raises(BrokenError):
+        heart.execute(lambda tx: tx.read(boxes("x"), blues_after_reds("x")) and None)
+
+
+@pytest.mark.parametrize("forgive", [False, True])
+def test_a_fold_that_breaks_on_what_the_batch_appended_is_part_of_the_boundary(
+    memory: Memory, heart: DrivenHeart, forgive: bool
+) -> None:
+    def forgiving(tx: Transaction) -> object:
+        try:
+            return read_state(tx, blues_after_reds("x"))
+        except BrokenError:
+            return "broken"
+
+    heart.execute(lambda tx: tx.read(blue_boxes("x"), blues_after_reds("x")) and None)
+    writer = heart.submit(lambda tx: put(tx, blue_boxes("x"), Blue(1)))
+    reader = heart.submit(forgiving if forgive else state(blues_after_reds("x")))
+    finish(heart, writer, reader, before=once_before_an_append(lambda: strangers_append(memory, "box:x", Red(7))))
+
+    assert reader.receipt().result == 2
