@@ -71,6 +71,12 @@ def strict(state: Strict, event: Deposited) -> Strict:
 # -- One append --------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine does not cut a batch short. Tests of that bound set it themselves."""
+    monkeypatch.setattr("factfold.batch.MAX_SECONDS", 60.0)
+
+
 def test_many_commands_become_one_append(together: Together) -> None:
     together.store.state(accounts("ann"))
     together.store.state(accounts("ben"))

@@ -136,7 +136,14 @@ def test_the_trace_of_a_key_is_not_among_the_users_events_and_streams(store: Sto
 def test_an_event_of_several_streams_comes_back_as_it_was(store: Store) -> None:
     store.execute(deposit, "ann", 10)
     first = store.execute_once("key", transfer, "ann", "ben", 4)
-    assert store.execute_once("key", transfer, "ann", "ben", 4).events == first.events
+    again = store.execute_once("key", transfer, "ann", "ben", 4)
+    # Which of the classes of that name in that category it is decoded as, is open: other tests have theirs.
+    assert [(each.position, each.id, dict(each.streams), each.type) for each in again.events] == [
+        (each.position, each.id, dict(each.streams), each.type) for each in first.events
+    ]
+    assert [msgspec.to_builtins(each.event) for each in again.events] == [
+        msgspec.to_builtins(each.event) for each in first.events
+    ]
 
 
 # -- Results -----------------------------------------------------------------------------------------------------------

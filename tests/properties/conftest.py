@@ -11,16 +11,3 @@ _SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 settings.register_profile("brief", max_examples=100, deadline=None, suppress_health_check=_SLOW)
 settings.register_profile("soak", max_examples=10_000, deadline=None, suppress_health_check=_SLOW, print_blob=True)
 settings.load_profile("soak" if os.environ.get("FACTFOLD_SOAK") == "1" else "brief")
-
-if os.environ.get("MUT"):
-    from hypothesis import Phase
-
-    settings.register_profile(
-        "mut",
-        max_examples=int(os.environ.get("MUTN", "1500")),
-        deadline=None,
-        suppress_health_check=_SLOW,
-        phases=[Phase.generate],
-        database=None,
-    )
-    settings.load_profile("mut")
