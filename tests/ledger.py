@@ -27,7 +27,7 @@ class Withdrawn:
     amount: int
 
 
-@event(streams=("account", "account"))
+@event(streams=("ledger", "ledger"))
 @dataclass(frozen=True)
 class Transferred:
     source: str
@@ -41,7 +41,7 @@ class Account:
     balance: int = 0
 
 
-@stream("account", initial=Account())
+@stream("ledger", initial=Account())
 def accounts(state: Account, event: Opened | Renamed | Deposited | Withdrawn | Transferred, id: str) -> Account:
     match event:
         case Opened(owner) | Renamed(owner):
@@ -54,13 +54,13 @@ def accounts(state: Account, event: Opened | Renamed | Deposited | Withdrawn | T
             return replace(state, balance=state.balance + amount * ((target == id) - (source == id)))
 
 
-@stream("account", initial="")
+@stream("ledger", initial="")
 def owners(state: str, event: Opened | Renamed) -> str:
     """Looks at names only."""
     return event.owner
 
 
-@stream("account", initial=0)
+@stream("ledger", initial=0)
 def balances(state: int, event: Deposited | Withdrawn | Transferred, id: str) -> int:
     """Looks at money only."""
     match event:
@@ -72,7 +72,7 @@ def balances(state: int, event: Deposited | Withdrawn | Transferred, id: str) ->
             return state + amount * ((target == id) - (source == id))
 
 
-@stream("account", initial=0)
+@stream("ledger", initial=0)
 def deposits(state: int, event: Deposited) -> int:
     """How often something was deposited."""
     return state + 1

@@ -61,7 +61,7 @@ class Strict:
     total: int = 0
 
 
-@stream("account", initial=Strict())
+@stream("ledger", initial=Strict())
 def strict(state: Strict, event: Deposited) -> Strict:
     if event.amount == 13:
         raise LookupError("this fold does not like 13")
@@ -90,8 +90,8 @@ def test_many_commands_become_one_append(together: Together) -> None:
 
     assert results(outcomes) == [1, 2, 4, None, 2]
     assert len(appends) == 1
-    assert [each.streams for each in appends[0].events] == [("account:ann",), ("account:ben",), *[("account:ann",)] * 2]
-    assert {each.stream for each in appends[0].check.selections} == {"account:ann", "account:ben"}
+    assert [each.streams for each in appends[0].events] == [("ledger:ann",), ("ledger:ben",), *[("ledger:ann",)] * 2]
+    assert {each.stream for each in appends[0].check.selections} == {"ledger:ann", "ledger:ben"}
     assert together.faulty.calls["check"] == isinstance(together, Threads)  # of the command before
 
 
@@ -109,7 +109,7 @@ def test_each_receipt_tells_of_its_own_events(together: Together) -> None:
     assert [first.position, second.position, third.position] == [before + 1, before + 3, before + 4]
     assert [each.event for each in second.events] == [Deposited(2), Deposited(3)]
     assert [dict(each.streams) for each in (*first.events, *second.events, *third.events)] == [
-        {"account:ann": version} for version in (1, 2, 3, 4)
+        {"ledger:ann": version} for version in (1, 2, 3, 4)
     ]
     assert list(together.store.log(types=accounts)) == [*first.events, *second.events, *third.events]
 
@@ -188,7 +188,7 @@ def test_a_version_that_rests_on_the_own_batch_conflicts_with_any_event_of_the_s
     assert isinstance(first, Receipt) and isinstance(second, Receipt)
     assert seen == [1, 2]
     assert (second.result, second.attempts) == (2, 2)
-    assert dict(first.events[0].streams) == {"account:ann": 2}
+    assert dict(first.events[0].streams) == {"ledger:ann": 2}
 
 
 def test_a_batch_without_events_is_validated_without_the_writers_lock(together: Together) -> None:
@@ -445,7 +445,7 @@ def test_a_cold_stream_delays_nobody_else(storage: Storage, rival: Store) -> Non
     rival.execute(deposit, "slow", 1)
     faulty = Faulty(storage)
     gate = Gate()
-    faulty.before["load"] = holding(gate, "account:slow")
+    faulty.before["load"] = holding(gate, "ledger:slow")
     with Store(faulty) as store:
         slow = start(store.execute, balance, "slow")
         assert gate.reached.wait(PATIENCE)
@@ -462,7 +462,7 @@ async def test_a_cold_stream_delays_no_other_task(storage: Storage, rival: Store
     rival.execute(deposit, "slow", 1)
     faulty = Faulty(storage)
     gate = Gate()
-    faulty.before["load"] = holding(gate, "account:slow")
+    faulty.before["load"] = holding(gate, "ledger:slow")
     async with AsyncStore(faulty) as store:
         slow = asyncio.create_task(store.execute(balance, "slow"))
         await soon(gate.reached.is_set)
@@ -511,7 +511,7 @@ def test_a_stream_is_loaded_once_however_many_threads_wait_for_it(storage: Stora
     rival.execute(deposit, "cold", 5)
     faulty = Faulty(storage)
     gate = Gate()
-    faulty.before["load"] = holding(gate, "account:cold")
+    faulty.before["load"] = holding(gate, "ledger:cold")
     with Store(faulty) as store:
         started = [start(store.execute, balance, "cold")]
         assert gate.reached.wait(PATIENCE)
@@ -527,7 +527,7 @@ async def test_a_stream_is_loaded_once_however_many_tasks_wait_for_it(storage: S
     rival.execute(deposit, "cold", 5)
     faulty = Faulty(storage)
     gate = Gate()
-    faulty.before["load"] = holding(gate, "account:cold")
+    faulty.before["load"] = holding(gate, "ledger:cold")
     async with AsyncStore(faulty) as store:
         tasks = [asyncio.create_task(store.execute(balance, "cold"))]
         await soon(gate.reached.is_set)

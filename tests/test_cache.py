@@ -11,8 +11,8 @@ from factfold.folds import Fold
 from factfold.storage.base import EMPTY, Head, News, StoredEvent
 from tests.ledger import Account, Deposited, Opened, Transferred, accounts, deposits, owners
 
-ANN = "account:ann"
-BEN = "account:ben"
+ANN = "ledger:ann"
+BEN = "ledger:ben"
 WIDE: Key = (ANN, accounts.fold)
 COUNT: Key = (ANN, deposits.fold)
 OWNER: Key = (ANN, owners.fold)
@@ -23,7 +23,7 @@ class Blob:
     text: str
 
 
-@stream("account", initial=0)
+@stream("ledger", initial=0)
 def big(state: int, event: Blob) -> int:
     return state + 1
 
@@ -147,7 +147,7 @@ def test_a_state_whose_stream_does_not_follow_without_a_gap_is_dropped() -> None
 
 
 def test_a_fold_that_fails_is_dropped_and_the_others_of_the_stream_go_on() -> None:
-    @stream("account", initial=0)
+    @stream("ledger", initial=0)
     def strict(state: int, event: Deposited) -> int:
         raise LookupError
 
@@ -295,7 +295,7 @@ def test_a_load_never_replaces_something_newer() -> None:
 
 
 def test_a_state_that_cannot_be_brought_up_to_the_cut_is_not_taken() -> None:
-    @stream("account", initial=0)
+    @stream("ledger", initial=0)
     def strict(state: int, event: Deposited) -> int:
         raise LookupError
 
@@ -315,7 +315,7 @@ def test_a_state_that_cannot_be_brought_up_to_the_cut_is_not_taken() -> None:
 
 def test_the_streams_used_least_recently_are_evicted() -> None:
     log = Log()
-    keys = [(f"account:{number}", accounts.fold) for number in range(4)]
+    keys = [(f"ledger:{number}", accounts.fold) for number in range(4)]
     cache = made(log, *keys, size=2)
     cache.get(keys[0])
 

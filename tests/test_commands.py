@@ -59,7 +59,7 @@ def test_a_command_gives_its_result_its_position_and_its_events(store: Store) ->
     assert (receipt.result, receipt.position, receipt.attempts, receipt.repeated) == (5, 2, 1, False)
     (recorded,) = receipt.events
     assert (recorded.position, recorded.type, recorded.event) == (2, "Deposited", Deposited(5))
-    assert dict(recorded.streams) == {"account:ann": 2}
+    assert dict(recorded.streams) == {"ledger:ann": 2}
 
 
 def test_a_command_that_appends_nothing_has_no_position(store: Store) -> None:
@@ -122,10 +122,10 @@ def test_an_iterable_of_streams_gives_a_tuple_of_views(store: Store, ids: list[s
     def command(tx: Transaction) -> tuple[str, ...]:
         return tuple(view.stream.id for view in tx.read(accounts(id) for id in ids))
 
-    assert store.execute(command).result == tuple(f"account:{id}" for id in ids)
+    assert store.execute(command).result == tuple(f"ledger:{id}" for id in ids)
 
 
-@pytest.mark.parametrize("given", ["account:ann", accounts, None, 3, ["account:ann"]])
+@pytest.mark.parametrize("given", ["ledger:ann", accounts, None, 3, ["ledger:ann"]])
 def test_only_streams_can_be_read(store: Store, given: object) -> None:
     with pytest.raises(TypeError, match=r"tx\.read\(\) reads streams"):
         store.execute(lambda tx: tx.read(given))  # type: ignore[call-overload]  # that is what is tested
@@ -144,7 +144,7 @@ def test_one_event_can_belong_to_two_streams(store: Store) -> None:
     store.execute(deposit, "ann", 10)
     receipt = store.execute(transfer, "ann", "ben", 4)
 
-    assert [dict(recorded.streams) for recorded in receipt.events] == [{"account:ann": 2, "account:ben": 1}]
+    assert [dict(recorded.streams) for recorded in receipt.events] == [{"ledger:ann": 2, "ledger:ben": 1}]
     assert (store.state(accounts("ann")).balance, store.state(accounts("ben")).balance) == (6, 4)
 
 
@@ -157,7 +157,7 @@ def test_two_views_of_one_stream_make_one_membership(store: Store) -> None:
     receipt = store.execute(command)
 
     assert receipt.result == (3, 1)
-    assert [dict(recorded.streams) for recorded in receipt.events] == [{"account:ann": 1}]
+    assert [dict(recorded.streams) for recorded in receipt.events] == [{"ledger:ann": 1}]
 
 
 def test_what_one_fold_appends_is_seen_through_every_other_fold_of_the_stream(store: Store) -> None:
@@ -182,7 +182,7 @@ def test_an_event_must_be_listed_by_every_view_that_it_is_appended_to(store: Sto
         wide, narrow = tx.read(accounts("ann"), owners("ben"))
         tx.append(Deposited(1), wide, narrow)  # type: ignore[misc]  # that is what is tested
 
-    with pytest.raises(WrongEventError, match="account:ben"):
+    with pytest.raises(WrongEventError, match="ledger:ben"):
         store.execute(command)
 
 
@@ -199,7 +199,7 @@ def test_an_event_whose_declared_streams_are_not_all_named_is_refused(store: Sto
     def command(tx: Transaction) -> None:
         tx.read(accounts("ann")).append(Transferred("ann", "ben", 1))
 
-    with pytest.raises(WrongStreamsError, match="a stream of account is missing"):
+    with pytest.raises(WrongStreamsError, match="a stream of ledger is missing"):
         store.execute(command)
 
 
@@ -279,7 +279,7 @@ def test_a_command_may_catch_what_it_raised_itself(store: Store) -> None:
 
 
 def test_what_a_fold_raises_reaches_the_caller_unchanged(store: Store) -> None:
-    @stream("account", initial=0)
+    @stream("ledger", initial=0)
     def strict(state: int, event: Deposited) -> int:
         if event.amount > 5:
             raise LookupError("too much for this fold")
@@ -294,7 +294,7 @@ def test_what_a_fold_raises_reaches_the_caller_unchanged(store: Store) -> None:
 
 
 def test_what_a_fold_raises_on_an_event_just_appended_reaches_the_caller_unchanged(store: Store) -> None:
-    @stream("account", initial=0)
+    @stream("ledger", initial=0)
     def strict(state: int, event: Deposited) -> int:
         if event.amount > 5:
             raise LookupError("too much for this fold")
@@ -315,7 +315,7 @@ def test_what_a_fold_raises_on_an_event_just_appended_reaches_the_caller_unchang
 
 
 def test_a_fold_that_fails_on_what_the_command_appended_before_reading_fails_the_command(store: Store) -> None:
-    @stream("account", initial=0)
+    @stream("ledger", initial=0)
     def strict(state: int, event: Deposited) -> int:
         if event.amount > 5:
             raise LookupError("too much for this fold")
@@ -521,7 +521,7 @@ def test_nothing_is_written_by_a_run_that_was_suspended(store: Store) -> None:
 
 
 def test_a_command_that_reads_other_streams_in_each_run_is_told_so(store: Store) -> None:
-    with pytest.raises(ImpureCommandError, match="account:.*in one run, and not in the next"):
+    with pytest.raises(ImpureCommandError, match="ledger:.*in one run, and not in the next"):
         store.execute(lambda tx: deposit(tx, str(uuid4()), 1))
     assert store.head() == 0
 
@@ -535,7 +535,7 @@ def test_a_command_that_stops_reading_what_was_loaded_for_it_is_told_so(store: S
             tx.read(accounts("ann"))
         return "done"
 
-    with pytest.raises(ImpureCommandError, match="account:ann"):
+    with pytest.raises(ImpureCommandError, match="ledger:ann"):
         store.execute(fickle)
 
 
@@ -547,7 +547,7 @@ def test_a_command_that_reads_something_else_at_last_is_told_so(store: Store) ->
         tx.read(accounts("ann"))
         tx.read(accounts(f"other-{len(runs)}"))
 
-    with pytest.raises(ImpureCommandError, match="account:other-2"):
+    with pytest.raises(ImpureCommandError, match="ledger:other-2"):
         store.execute(fickle)
 
 
@@ -565,7 +565,7 @@ def test_a_command_may_read_other_streams_when_the_states_have_changed(make_stor
             return where
 
         assert store.execute(command).result == "b"
-    assert [dict(recorded.streams) for recorded in store.log(types=accounts)] == [{"account:b": 1}]
+    assert [dict(recorded.streams) for recorded in store.log(types=accounts)] == [{"ledger:b": 1}]
 
 
 def test_states_that_cannot_be_compared_do_not_disturb_a_command(make_store: MakeStore, storage: Storage) -> None:
@@ -579,7 +579,7 @@ def test_states_that_cannot_be_compared_do_not_disturb_a_command(make_store: Mak
         def __hash__(self) -> int:
             return 1
 
-    @stream("account", initial=Moody(0))
+    @stream("ledger", initial=Moody(0))
     def moods(state: Moody, event: Deposited) -> Moody:
         return Moody(state.count + 1)
 

@@ -141,7 +141,7 @@ def test_an_event_that_the_fold_does_not_look_at_does_not_conflict(store: Store,
 
     assert (receipt.result, receipt.attempts) == (2, 1)
     assert store.state(accounts("ann")) == Account("Ann", 2)
-    assert [dict(each.streams) for each in store.log(types=accounts)] == [{"account:ann": n} for n in (1, 2, 3)]
+    assert [dict(each.streams) for each in store.log(types=accounts)] == [{"ledger:ann": n} for n in (1, 2, 3)]
 
 
 def test_writers_of_other_streams_do_not_conflict(store: Store, rival: Store) -> None:
@@ -225,10 +225,10 @@ def test_where_attempts_are_exhausted_the_error_names_the_streams(make_store: Ma
     store.execute(deposit, "ann", 1)
     rival.execute(deposit, "ann", 1)
 
-    with pytest.raises(ConflictError, match="account:ann") as caught:
+    with pytest.raises(ConflictError, match="ledger:ann") as caught:
         store.execute(deposit, "ann", 1)
 
-    assert (caught.value.streams, caught.value.attempts) == (("account:ann",), 1)
+    assert (caught.value.streams, caught.value.attempts) == (("ledger:ann",), 1)
     assert store.execute(deposit, "ann", 1).result == 3
 
 
@@ -371,7 +371,7 @@ def test_the_check_names_the_versions_that_the_streams_have(
         events = list(rival.log(types=accounts))[: check.after.position]
         for id, version in check.versions.items():
             assert version == sum(id in each.streams for each in events)
-    assert any(check.versions.get("account:ann") for check in checks)
+    assert any(check.versions.get("ledger:ann") for check in checks)
 
 
 def test_a_caller_that_joins_a_load_sees_what_was_committed_before_its_call(faulty: Faulty, rival: Store) -> None:

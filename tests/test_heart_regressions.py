@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from factfold import Transaction, View, stream
-from factfold.errors import StoreUnavailableError
+from factfold.errors import LogDivergedError, StoreUnavailableError
 from factfold.job import Job, Turn
 from factfold.requests import Request
 from factfold.settings import do_nothing, read_state
@@ -15,7 +15,7 @@ from factfold.storage.base import Append
 from factfold.storage.memory import Memory
 from tests.properties.boxes import Blue, BrokenError, Event, Red, boxes, fragile_boxes, red_boxes
 from tests.properties.driven import DrivenHeart
-from tests.properties.interleaving import append_blindly
+from tests.properties.interleaving import append_blindly, restore_backup
 from tests.properties.model import AnyStream
 
 
@@ -202,3 +202,93 @@ def test_a_fold_that_breaks_on_what_the_batch_appended_is_part_of_the_boundary(
     finish(heart, writer, reader, before=once_before_an_append(lambda: strangers_append(memory, "box:x", Red(7))))
 
     assert reader.receipt().result == 2
+
+
+# -- A log that goes backwards ---------------------------------------------------------------------------------------
+
+
+def test_what_is_loaded_in_parts_is_of_one_log(
+    memory: Memory, heart: DrivenHeart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.loads.MAX_EVENTS", 2)
+    strangers_append(memory, "box:x", Red(1))
+    heart.execute(state(boxes("y")))
+    strangers_append(memory, "box:x", Red(2), Red(3))
+    reader = heart.submit(state(boxes("x")))
+    load_part(heart)
+
+    restore_backup(memory, 1)
+    strangers_append(memory, "box:x", Blue(22), Blue(33), Blue(44))
+    finish(heart, reader)
+
+    with pytest.raises(LogDivergedError):
+        reader.receipt()
+    assert heart.execute(state(boxes("x"))) == (1, 22, 33, 44)
+
+
+def test_what_was_loaded_in_part_before_the_log_was_found_to_have_gone_backwards_is_forgotten(
+    memory: Memory, heart: DrivenHeart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.loads.MAX_EVENTS", 2)
+    heart.execute(state(boxes("y")))
+    strangers_append(memory, "box:x", Red(1), Red(2), Red(3))
+    heart.execute(state(boxes("z")))
+    reader = heart.submit(state(boxes("x")))
+    load_part(heart)
+
+    restore_backup(memory, 1)
+    with pytest.raises(LogDivergedError):
+        heart.execute(do_nothing)
+    strangers_append(memory, "box:x", Blue(22), Blue(33), Blue(44))
+    finish(heart, reader)
+
+    assert reader.receipt().result == (1, 22, 33, 44)
+
+
+def test_news_of_another_log_do_not_move_states_of_this_one(memory: Memory, heart: DrivenHeart) -> None:
+    strangers_append(memory, "box:x", Red(1))
+    heart.execute(state(boxes("x")))
+    readers = [heart.submit(state(boxes(id))) for id in ("y", "z")]
+    heart.lead()
+    assert [heart.ask(reader) for reader in readers] == [True, True]
+    of_this_log, of_another_one = heart.flights
+
+    strangers_append(memory, "box:x", Red(2))
+    heart.perform_load(of_this_log)
+    restore_backup(memory, 1)
+    strangers_append(memory, "box:x", Blue(22))
+    strangers_append(memory, "box:y", Blue(33))
+    heart.perform_load(of_another_one)
+    heart.deliver_load(of_this_log)
+    heart.deliver_load(of_another_one)
+    finish(heart, *readers)
+
+    assert heart.execute(state(boxes("x"))) == (1, 22)
+
+
+def test_a_state_of_another_log_is_not_moved_on_by_what_came_in_this_one(memory: Memory, heart: DrivenHeart) -> None:
+    heart.execute(state(boxes("x")))
+    reader = heart.submit(state(boxes("y")))
+    heart.lead()
+    heart.ask(reader)
+    (late,) = heart.flights
+    heart.flights.clear()
+    strangers_append(memory, "box:y", Red(1))
+    heart.perform_load(late)
+    restore_backup(memory, 0)
+    strangers_append(memory, "box:x", Red(2))
+    strangers_append(memory, "box:x", Red(3))
+    heart.execute(do_nothing)
+
+    heart.flights.append(late)
+    finish(heart, reader)
+
+    assert reader.receipt().result == ()
+
+
+def load_part(heart: DrivenHeart) -> None:
+    """Loads one page for whoever waits."""
+    heart.step_until(lambda: bool(heart.flights))
+    (flight,) = heart.flights
+    heart.perform_load(flight)
+    heart.deliver_load(flight)

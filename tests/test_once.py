@@ -127,7 +127,7 @@ def test_the_trace_of_a_key_is_not_among_the_users_events_and_streams(store: Sto
 
     assert [recorded.position for recorded in store.log()] == [1, 3]
     assert [recorded.type for recorded in store.log(system=True)] == ["Deposited", "$executed", "Deposited"]
-    assert [info.id for info in store.streams()] == ["account:ann"]
+    assert [info.id for info in store.streams()] == ["ledger:ann"]
     assert [info.id for info in store.streams("$once")] == ["$once:key"]
     assert store.head() == 3
     assert store.verify(accounts).ok

@@ -91,10 +91,10 @@ def positions(found: Iterable[RecordedEvent[Any]]) -> list[int]:
 
 def test_the_events_of_a_stream_are_those_that_its_fold_looks_at(filled: Store) -> None:
     assert [(each.position, each.event, dict(each.streams)) for each in filled.events(accounts("ann"))] == [
-        (1, Opened("Ann"), {"account:ann": 1}),
-        (2, Deposited(10), {"account:ann": 2}),
-        (4, Transferred("ann", "ben", 4), {"account:ann": 3, "account:ben": 1}),
-        (7, Renamed("Anna"), {"account:ann": 4}),
+        (1, Opened("Ann"), {"ledger:ann": 1}),
+        (2, Deposited(10), {"ledger:ann": 2}),
+        (4, Transferred("ann", "ben", 4), {"ledger:ann": 3, "ledger:ben": 1}),
+        (7, Renamed("Anna"), {"ledger:ann": 4}),
     ]
     assert positions(filled.events(owners("ann"))) == [1, 7]
     assert positions(filled.events(balances("ben"))) == [4, 5]
@@ -172,26 +172,26 @@ def test_with_types_the_log_is_decoded(filled: Store, types: type[object], expec
 
 
 def test_the_log_of_a_category(filled: Store) -> None:
-    assert positions(filled.log(category="account")) == [1, 2, 4, 5, 7]
+    assert positions(filled.log(category="ledger")) == [1, 2, 4, 5, 7]
     assert positions(filled.log(category="seat")) == [3, 6]
     assert positions(filled.log(category="sea")) == []
-    assert positions(filled.log(category="account", types=Deposited | Taken)) == [2]
+    assert positions(filled.log(category="ledger", types=Deposited | Taken)) == [2]
 
 
 def test_the_log_of_a_stream_by_its_id(filled: Store) -> None:
-    found = list(filled.log(stream="account:ben"))
+    found = list(filled.log(stream="ledger:ben"))
     assert [(each.position, each.event) for each in found] == [
         (4, {"source": "ann", "target": "ben", "amount": 4}),
         (5, {"amount": 1}),
     ]
-    assert positions(filled.log(stream="account:ann", backwards=True, limit=2)) == [7, 4]
-    assert positions(filled.log(stream="account:nobody")) == []
+    assert positions(filled.log(stream="ledger:ann", backwards=True, limit=2)) == [7, 4]
+    assert positions(filled.log(stream="ledger:nobody")) == []
 
 
 @pytest.mark.parametrize("other", [{"types": Taken}, {"category": "seat"}, {"after": 3}])
 def test_a_stream_id_goes_with_neither_types_nor_category_nor_after(filled: Store, other: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"store\.events"):
-        filled.log(stream="account:ben", **other)  # type: ignore[call-overload]  # that is what is tested
+        filled.log(stream="ledger:ben", **other)  # type: ignore[call-overload]  # that is what is tested
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_an_abandoned_iterator_holds_nothing(make_store: MakeStore, storage: Sto
         store.execute(deposit, "ann", 1)
 
     log, events, streams = store.log(), store.events(accounts("ann")), store.streams()
-    assert (next(log).position, next(events).position, next(streams).id) == (1, 1, "account:ann")
+    assert (next(log).position, next(events).position, next(streams).id) == (1, 1, "ledger:ann")
 
     assert store.execute(deposit, "ann", 1).result == 21
     if isinstance(storage, SQLite):  # a snapshot that is still open would keep the log from being written back
@@ -340,8 +340,8 @@ def test_an_iterator_of_a_closed_store_says_so(make_store: MakeStore, monkeypatc
 
 def test_streams_come_with_version_and_last_position_in_order_of_their_ids(filled: Store) -> None:
     assert list(filled.streams()) == [
-        StreamInfo("account:ann", 4, 7),
-        StreamInfo("account:ben", 2, 5),
+        StreamInfo("ledger:ann", 4, 7),
+        StreamInfo("ledger:ben", 2, 5),
         StreamInfo("seat:a", 1, 3),
         StreamInfo("seat:b", 1, 6),
     ]
@@ -376,30 +376,30 @@ def test_the_head_is_the_position_of_the_last_event(make_store: MakeStore, rival
 
 
 def test_an_event_that_cannot_be_decoded_is_an_error_that_names_its_place(filled: Store) -> None:
-    @event(name="Deposited")
+    @event(name="seat.taken")
     @dataclass(frozen=True)
     class Stricter:
-        amount: int
-        currency: str
+        row: int
+        colour: str
 
-    @stream("account", initial=0)
+    @stream("seat", initial=0)
     def stricter(state: int, event: Stricter) -> int:
-        return state + event.amount
+        return state + event.row
 
-    with pytest.raises(DecodingError, match=r"currency") as caught:
-        list(filled.events(stricter("ann")))
+    with pytest.raises(DecodingError, match=r"colour") as caught:
+        list(filled.events(stricter("a")))
     error = caught.value
-    assert (error.stream, error.version, error.position, error.type) == ("account:ann", 2, 2, "Deposited")
+    assert (error.stream, error.version, error.position, error.type) == ("seat:a", 1, 3, "seat.taken")
 
     with pytest.raises(DecodingError) as caught:
-        filled.state(stricter("ann"))
+        filled.state(stricter("a"))
     error = caught.value
-    assert (error.stream, error.version, error.position, error.type) == ("account:ann", 2, 2, "Deposited")
+    assert (error.stream, error.version, error.position, error.type) == ("seat:a", 1, 3, "seat.taken")
 
     with pytest.raises(DecodingError) as caught:
         list(filled.log(types=Stricter))
     error = caught.value
-    assert (error.stream, error.version, error.position, error.type) == (None, None, 2, "Deposited")
+    assert (error.stream, error.version, error.position, error.type) == (None, None, 3, "seat.taken")
 
 
 # -- Verification ------------------------------------------------------------------------------------------------------
@@ -480,37 +480,37 @@ class TestTampered:
         self.found(path, "position 4 follows on 2", "DELETE FROM events_1 WHERE position = 3")
 
     def test_an_event_missing_at_the_end(self, path: Path) -> None:
-        self.found(path, "account:cid", "DELETE FROM events_1 WHERE position = 5")
+        self.found(path, "ledger:cid", "DELETE FROM events_1 WHERE position = 5")
 
     def test_a_membership_without_event(self, path: Path) -> None:
         self.found(
             path,
-            "account:ann",
-            "INSERT INTO memberships_1 (stream, version, position, type) VALUES ('account:ann', 4, 99, 'Deposited')",
+            "ledger:ann",
+            "INSERT INTO memberships_1 (stream, version, position, type) VALUES ('ledger:ann', 4, 99, 'Deposited')",
         )
 
     def test_a_missing_membership(self, path: Path) -> None:
-        self.found(path, "account:ben", "DELETE FROM memberships_1 WHERE stream = 'account:ben' AND version = 1")
+        self.found(path, "ledger:ben", "DELETE FROM memberships_1 WHERE stream = 'ledger:ben' AND version = 1")
 
     def test_a_stream_whose_memberships_are_all_gone(self, path: Path) -> None:
-        self.found(path, "account:cid", "DELETE FROM memberships_1 WHERE stream = 'account:cid'")
+        self.found(path, "ledger:cid", "DELETE FROM memberships_1 WHERE stream = 'ledger:cid'")
 
     def test_a_membership_of_another_type_than_the_event(self, path: Path) -> None:
         self.found(
             path,
-            "account:ann",
-            "UPDATE memberships_1 SET type = 'Renamed' WHERE stream = 'account:ann' AND version = 2",
+            "ledger:ann",
+            "UPDATE memberships_1 SET type = 'Renamed' WHERE stream = 'ledger:ann' AND version = 2",
         )
 
     def test_a_membership_at_another_position(self, path: Path) -> None:
-        self.found(path, "account:cid", "UPDATE memberships_1 SET position = 2 WHERE stream = 'account:cid'")
+        self.found(path, "ledger:cid", "UPDATE memberships_1 SET position = 2 WHERE stream = 'ledger:cid'")
 
     def test_a_gap_in_the_versions(self, path: Path) -> None:
         self.found(
             path,
             "version 3 at position 4 follows on 1",
-            """UPDATE events_1 SET streams = '{"account:ben":3}' WHERE position = 4""",
-            "UPDATE memberships_1 SET version = 3 WHERE stream = 'account:ben' AND version = 2",
+            """UPDATE events_1 SET streams = '{"ledger:ben":3}' WHERE position = 4""",
+            "UPDATE memberships_1 SET version = 3 WHERE stream = 'ledger:ben' AND version = 2",
         )
 
     def test_an_event_of_no_stream(self, path: Path) -> None:

@@ -207,7 +207,7 @@ class SlowEvents(tuple[NewEvent, ...]):  # noqa: SLOT001 - it has a gate
 
 def test_closing_a_store_in_memory_lets_nobody_into_the_append_that_it_is_making() -> None:
     def new() -> NewEvent:
-        return NewEvent(new_event_ids(1)[0], "Deposited", 1, b"{}", b"{}", ("account:ann",))
+        return NewEvent(new_event_ids(1)[0], "Deposited", 1, b"{}", b"{}", ("ledger:ann",))
 
     memory = Memory()
     engine, other = memory.open(), memory.open()
@@ -356,7 +356,7 @@ async def test_a_hundred_slow_commands_leave_room_for_other_tasks(
 async def test_loading_a_long_stream_leaves_room_for_other_tasks(storage: Storage) -> None:
     turns = Turns()
 
-    @stream("account", initial=0)
+    @stream("ledger", initial=0)
     def watched(state: int, event: Deposited) -> int:
         turns.mark()
         return state + event.amount

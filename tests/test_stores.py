@@ -702,7 +702,7 @@ def test_without_the_transform_or_with_another_one_events_cannot_be_decoded(make
 
     make_store(transform=Rot13()).execute(deposit, "ann", 5)
 
-    with pytest.raises(DecodingError, match="account:ann"):
+    with pytest.raises(DecodingError, match="ledger:ann"):
         make_store().state(accounts("ann"))
     broken = make_store(transform=Broken())
     uses: list[Callable[[], object]] = [

@@ -147,6 +147,8 @@ class Heart:
         waiting = [found for key in keys if (found := self._loading.get(key)) is not None and found.task is None]
         if not waiting:
             return None
+        for loading in waiting:
+            loading.go_on(self._generation)
         after = None if self._spoiled else self.cache.head
         self.counters.loads += 1
         return LoadTask(waiting, after, self._generation, job)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Never, TypeAlias
 
 from factfold.folds import Fold
-from factfold.storage.base import Head, News, StoredEvent
+from factfold.storage.base import EMPTY, Head, News, StoredEvent
 from factfold.streams import Stream
 
 AnyStream: TypeAlias = Stream[object, Never]
@@ -81,6 +81,7 @@ class Cache:
         self.slots: dict[str, Slot] = {}
         self._unpinned: OrderedDict[str, None] = OrderedDict()
         self._tail: deque[StoredEvent] = deque(maxlen=TAIL_EVENTS)
+        self._tail_after = EMPTY  # the head that the first event of the tail follows on
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -112,17 +113,21 @@ class Cache:
         self.slots.clear()
         self._unpinned.clear()
         self._tail.clear()
+        self._tail_after = head
 
     def hear(self, news: News, asked: Sequence[Key | None]) -> None:
         """Moves the cut to the news' head. `asked` tells what the selections asked about were, None: no fold's."""
         assert self.head is not None
-        if news.head.position <= self.head.position:
+        known = self.head.position - news.after.position
+        if news.head.position <= self.head.position or known < 0:
             return
-        if news.too_far:
+        if self.head != (news.events[known - 1].head if known and not news.too_far else news.after):
+            self._keep_only(set(), news.head)  # too much lies between, or it is not the same log any more
+        elif news.too_far:
             untouched = {key for index, key in enumerate(asked) if index not in news.touched and key is not None}
-            self._keep_only(untouched)
+            self._keep_only(untouched, news.head)
         else:
-            for stored in news.events[self.head.position - news.after.position :]:
+            for stored in news.events[known:]:
                 self._consume(stored)
         self.head = news.head
 
@@ -140,11 +145,9 @@ class Cache:
         slot.folds[fetched.fold] = folded
         if fetched.head.position > self.head.position:
             return False
-        if fetched.head.position == self.head.position and fetched.head != self.head:
-            return False  # of another log, which stood in this one's place
-        if fetched.head.position < self.head.position:
-            if not self._tail or self._tail[0].position > fetched.head.position + 1:
-                return False
+        if fetched.head != self.head:
+            if not self._remembers(fetched.head):
+                return False  # or it is of another log, which stood in this one's place
             for stored in self._since(fetched.head.position):
                 if fetched.stream in stored.streams and not self._advance(slot, fetched.stream, stored):
                     return False
@@ -214,19 +217,28 @@ class Cache:
                 folded.version = version
         return True
 
-    def _keep_only(self, keys: set[Key]) -> None:
+    def _keep_only(self, keys: set[Key], head: Head) -> None:
         for stream, slot in list(self.slots.items()):
             slot.folds = {fold: folded for fold, folded in slot.folds.items() if (stream, fold) in keys}
             slot.version = None
             if not slot.folds:
                 self.drop(stream)
         self._tail.clear()
+        self._tail_after = head
 
     def _remember(self, stored: StoredEvent) -> None:
         if len(stored.data) > TAIL_EVENT_BYTES:
             self._tail.clear()  # it must have no gap, and is not worth that much memory
+            self._tail_after = stored.head
         else:
+            if len(self._tail) == self._tail.maxlen:
+                self._tail_after = self._tail[0].head if self._tail else stored.head
             self._tail.append(stored)
+
+    def _remembers(self, head: Head) -> bool:
+        """Whether the tail holds all that came after this head, and it was a head of this log."""
+        before = head.position - self._tail_after.position
+        return before >= 0 and head == (self._tail[before - 1].head if before else self._tail_after)
 
     def _since(self, position: int) -> list[StoredEvent]:
         found: list[StoredEvent] = []

@@ -6,8 +6,8 @@ import os
 
 from hypothesis import HealthCheck, settings
 
-_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]
 
-settings.register_profile("brief", max_examples=100, deadline=None, suppress_health_check=_SLOW)
-settings.register_profile("soak", max_examples=10_000, deadline=None, suppress_health_check=_SLOW, print_blob=True)
+settings.register_profile("brief", max_examples=50, deadline=None, suppress_health_check=SLOW)
+settings.register_profile("soak", max_examples=5_000, deadline=None, suppress_health_check=SLOW, print_blob=True)
 settings.load_profile("soak" if os.environ.get("FACTFOLD_SOAK") == "1" else "brief")

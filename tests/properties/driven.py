@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from factfold import Retry
 from factfold.batch import Heart
-from factfold.errors import AppendRefusedError, OutcomeUnknownError, StoreUnavailableError
+from factfold.errors import AppendRefusedError, FactfoldError, OutcomeUnknownError, StoreUnavailableError
 from factfold.job import Job, Turn
 from factfold.loads import LoadTask
 from factfold.requests import Answer, Lock, Request, Resolve, Steps, perform
@@ -24,6 +24,12 @@ class Flight:
 
     task: LoadTask
     loaded: Loaded | None = None
+    error: Exception | None = None
+
+    @property
+    def landed(self) -> bool:
+        """Whether it has been answered."""
+        return self.loaded is not None or self.error is not None
 
 
 ENOUGH = 1000
@@ -114,7 +120,7 @@ class DrivenHeart:
             pass
         elif self.flights:
             flight = self.flights[0]
-            self.perform_load(flight) if flight.loaded is None else self.deliver_load(flight)
+            self.deliver_load(flight) if flight.landed else self.perform_load(flight)
         else:
             return False
         return True
@@ -210,11 +216,16 @@ class DrivenHeart:
 
     def perform_load(self, flight: Flight) -> None:
         """The storage answers. Nobody knows yet."""
-        flight.loaded = self.log.load(flight.task.load)
+        try:
+            flight.loaded = self.log.load(flight.task.load)
+        except FactfoldError as error:
+            flight.error = error
 
     def deliver_load(self, flight: Flight) -> None:
         """The loader hears the answer, folds it, and hands it over."""
-        assert flight.loaded is not None
+        if flight.loaded is None:
+            self.fail_load(flight, flight.error)
+            return
         self.flights.remove(flight)
         self.folding.append(flight.task.loader)
         try:
@@ -231,7 +242,7 @@ class DrivenHeart:
         self.flights.remove(flight)
         self.heart.load_abandoned(flight.task)
 
-    def fail_load(self, flight: Flight) -> None:
-        """The storage cannot be reached."""
+    def fail_load(self, flight: Flight, error: Exception | None = None) -> None:
+        """The storage cannot be reached, or reports something else."""
         self.flights.remove(flight)
-        self.heart.load_failed(flight.task, StoreUnavailableError("the connection broke"))
+        self.heart.load_failed(flight.task, error or StoreUnavailableError("the connection broke"))

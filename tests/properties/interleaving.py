@@ -19,9 +19,9 @@ from factfold.events import new_event_ids
 from factfold.job import Job, Turn
 from factfold.once import Once
 from factfold.receipt import Receipt
-from factfold.requests import Lock, Unlock
+from factfold.requests import Lock, Sleep, Unlock
 from factfold.settings import do_nothing
-from factfold.storage.base import Append, Appended, Check, NewEvent, StoredEvent
+from factfold.storage.base import Append, Appended, Check, Head, NewEvent, StoredEvent
 from factfold.storage.memory import Memory
 from tests.properties.boxes import LENSES, Blue, BrokenError, Event, Knot, Red
 from tests.properties.chance import Chance
@@ -143,11 +143,9 @@ class Interleaving:
                 found.append(heart.deliver)
             if heart.can_perform:
                 found.append(heart.perform)
-            for flight in heart.flights:
-                if flight.loaded is None:
-                    found.append(partial(heart.perform_load, flight))
-                else:
-                    found.append(partial(heart.deliver_load, flight))
+            found += [
+                partial(heart.deliver_load if flight.landed else heart.perform_load, flight) for flight in heart.flights
+            ]
             if heart.heart.has_loads:
                 found.append(heart.ask)
                 found += [partial(heart.ask, job) for job in heart.jobs if heart.heart.can_load(job)]
@@ -160,7 +158,7 @@ class Interleaving:
         if self._free:
             found += [partial(self._arrive, append) for append in self._late]
         for heart in self.hearts:
-            if heart.request is not None and not isinstance(heart.request, Unlock):
+            if heart.request is not None:
                 found.append(heart.interrupt)
                 if isinstance(heart.request, Append):
                     found.append(partial(self._lose, heart, heart.request))
@@ -182,7 +180,7 @@ class Interleaving:
         callers = [waiting for waiting in self._waiting if waiting.job not in waiting.heart.folding]
         found: list[Action] = [partial(self._leave, waiting) for waiting in callers[:1]]
         for heart in self.hearts:
-            if heart.request is not None and not heart.answered and not isinstance(heart.request, Unlock):
+            if heart.request is not None and not heart.answered and not isinstance(heart.request, Unlock | Sleep):
                 found.append(partial(heart.fail, StoreUnavailableError("nobody there")))
             found += [partial(heart.fail_load, flight) for flight in heart.flights[:1]]
         return found
@@ -269,8 +267,13 @@ class Interleaving:
         call.result, call.events, call.repeated = receipt.result, receipt.events, receipt.repeated
 
     def _check_cache(self, heart: DrivenHeart) -> None:
-        if not heart.heart._spoiled:
-            check_cache(heart.heart.cache, self.stored)
+        head = heart.heart.cache.head
+        if not heart.heart._spoiled and head is not None:
+            check_cache(heart.heart.cache, self._history(head))
+
+    def _history(self, head: Head) -> list[StoredEvent]:
+        """The log that had this head."""
+        return self.stored
 
     def _finish(self) -> None:
         for _ in range(ENOUGH):
@@ -293,6 +296,14 @@ def look_at_everything(tx: Transaction) -> None:
     for id in range(IDS):
         with contextlib.suppress(BrokenError):
             tx.read(LENSES[-1].at(str(id)))
+
+
+def restore_backup(memory: Memory, position: int) -> None:
+    """The log is again what it was at this position."""
+    namespace = memory.namespace("default")
+    del namespace.events[position:]
+    for positions in namespace.streams.values():
+        positions[:] = [each for each in positions if each <= position]
 
 
 def append_blindly(memory: Memory, events: Sequence[tuple[Event, tuple[str, ...]]]) -> None:

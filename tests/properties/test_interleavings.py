@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,34 +9,17 @@ from factfold.storage.memory import Memory
 from tests.properties.chance import Chance, chances
 from tests.properties.driven import DrivenHeart
 from tests.properties.interleaving import Interleaving
+from tests.properties.limits import Limits, cache_sizes, examples, limits
 from tests.properties.programs import Program, programs
 
-
-@contextmanager
-def tight(news: int, load: int, tail: int, commands: int) -> Iterator[None]:
-    """Small limits, so that what is rare in life happens all the time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("factfold.storage.memory.NEWS_LIMIT", news)
-        patch.setattr("factfold.loads.MAX_EVENTS", load)
-        patch.setattr("factfold.loads.MAX_SELECTIONS", 1 + load % 3)
-        patch.setattr("factfold.cache.TAIL_EVENTS", tail)
-        patch.setattr("factfold.batch.MAX_COMMANDS", commands)
-        patch.setattr("factfold.batch.MAX_SECONDS", 1000.0)
-        yield
+keys = st.lists(st.sampled_from([None, None, None, None, "k"]), min_size=8, max_size=8)
 
 
-limits = st.tuples(
-    st.sampled_from([1000, 0, 1, 3]),
-    st.sampled_from([1000, 1, 2]),
-    st.sampled_from([1000, 0, 2]),
-    st.sampled_from([1000, 1, 2]),
-)
-
-
+@examples(8)
 @given(
     programs=programs(poison=True),
-    keys=st.lists(st.sampled_from([None, None, None, None, "k"]), min_size=8, max_size=8),
-    sizes=st.lists(st.sampled_from([10, 10, 0, 1, 2]), min_size=1, max_size=3),
+    keys=keys,
+    sizes=cache_sizes,
     locks=st.booleans(),
     limits=limits,
     warm=st.booleans(),
@@ -51,12 +30,12 @@ def test_commands_are_run_one_after_another(
     keys: list[str | None],
     sizes: list[int],
     locks: bool,
-    limits: tuple[int, int, int, int],
+    limits: Limits,
     warm: bool,
     chance: Chance,
 ) -> None:
     memory = Memory()
-    with tight(*limits):
+    with limits.apply():
         world = Interleaving(memory, [], programs, keys, chance)
         world.hearts = [DrivenHeart(memory, cache_size=size, locks=locks, decoding=world.meanwhile) for size in sizes]
         if warm:
