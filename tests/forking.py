@@ -1,0 +1,289 @@
+"""Programs that fork while their stores are in use; each is run in a process of its own by `test_fork.py`.
+
+python -m tests.forking PROGRAM DATABASE        (DATABASE: "memory", or the path of a SQLite file)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from functools import partial
+
+from factfold import AsyncStore, Receipt, Store, StoreClosedError
+from factfold.storage.base import Storage
+from factfold.storage.memory import Memory
+from factfold.storage.sqlite import SQLite
+from tests.ledger import accounts, balance, deposit
+
+CHILDREN = 4
+
+
+def open_storage(database: str) -> Storage:
+    return Memory() if database == "memory" else SQLite(database, synchronous="normal")
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Forks; gives the child's process id. The child's exit status tells whether its work succeeded."""
+    sys.stdout.flush()
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    os._exit(0)
+
+
+def wait_for(*children: int) -> None:
+    for child in children:
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0, f"the child ended with {status}"
+
+
+class Writers:
+    """Threads that deposit until they are told to stop."""
+
+    def __init__(self, store: Store, count: int = 4) -> None:
+        self.done = [0] * count
+        self._store = store
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True) for number in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def _write(self, number: int) -> None:
+        while not self._stop.is_set():
+            self._store.execute(deposit, f"thread-{number}", 1)
+            self.done[number] += 1
+
+    def go_on(self) -> None:
+        """Returns when each has written something since this was called."""
+        before = list(self.done)
+        while any(now == then for now, then in zip(self.done, before, strict=True)):
+            assert all(thread.is_alive() for thread in self._threads)
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def use(store: Store, name: str) -> None:
+    """Everything that a process does with a store, from several threads."""
+    errors: list[BaseException] = []
+
+    def work(id: str) -> None:
+        try:
+            for amount in range(1, 11):
+                assert store.execute(deposit, id, 1).result == amount
+                assert store.state(accounts(id)).balance == amount
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=work, args=(f"{name}-{number}",)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors
+    assert store.verify(accounts).ok
+
+
+def while_threads_execute(database: str) -> None:
+    with Store(open_storage(database)) as store:
+        writers = Writers(store)
+        writers.go_on()
+        for number in range(CHILDREN):
+            child = in_child(partial(use, store, f"child-{number}"))
+            writers.go_on()
+            wait_for(child)
+        writers.go_on()
+        writers.stop()
+        for number, done in enumerate(writers.done):
+            assert store.state(accounts(f"thread-{number}")).balance == done
+        if database != "memory":
+            for number in range(CHILDREN):
+                assert store.state(accounts(f"child-{number}-0")).balance == 10
+        events = list(store.log())
+        assert len({recorded.id for recorded in events}) == len(events) == store.head()
+        assert store.verify(accounts).ok
+
+
+def several_at_once(database: str) -> None:
+    with Store(open_storage(database)) as store:
+        writers = Writers(store, 2)
+        writers.go_on()
+        wait_for(*[in_child(partial(use, store, f"child-{number}")) for number in range(CHILDREN)])
+        writers.go_on()
+        writers.stop()
+        assert store.verify(accounts).ok
+
+
+def from_another_thread(database: str) -> None:
+    with Store(open_storage(database)) as store:
+        writers = Writers(store)
+        writers.go_on()
+        errors: list[BaseException] = []
+
+        def fork(number: int) -> None:
+            try:
+                wait_for(in_child(lambda: use(store, f"child-{number}")))
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=fork, args=(number,)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not errors, errors
+        writers.go_on()
+        writers.stop()
+
+
+def the_child_closes_the_store(database: str) -> None:
+    store = Store(open_storage(database))
+    other = store.namespace("other")
+    store.execute(deposit, "ann", 1)
+    other.execute(deposit, "ann", 1)
+
+    def work() -> None:
+        assert store.execute(deposit, "child", 1).result == 1
+        assert other.execute(deposit, "child", 1).result == 1
+        store.close()
+        for each in (store, other):
+            try:
+                each.execute(balance, "ann")
+            except StoreClosedError:
+                continue
+            raise AssertionError("it is closed")
+
+    wait_for(in_child(work))
+    for each in (store, other):
+        assert each.execute(deposit, "ann", 1).result == 2
+    store.close()
+
+
+def a_closed_store_stays_closed(database: str) -> None:
+    store = Store(open_storage(database))
+    store.execute(deposit, "ann", 1)
+    store.close()
+
+    def work() -> None:
+        try:
+            store.execute(balance, "ann")
+        except StoreClosedError:
+            return
+        raise AssertionError("it is closed")
+
+    wait_for(in_child(work))
+
+
+def a_store_that_was_never_opened(database: str) -> None:
+    store = Store(open_storage(database))
+    wait_for(in_child(lambda: use(store, "child")))
+    use(store, "parent")
+    store.close()
+
+
+def the_child_does_not_decide_on_what_it_inherited(database: str) -> None:
+    with Store(open_storage(database)) as store:
+        store.execute(deposit, "ann", 1)
+        child_may_go_on, parent_has_written = os.pipe()
+
+        def work() -> None:
+            os.read(child_may_go_on, 1)
+            assert store.execute(balance, "ann").result == (1 if database == "memory" else 2)
+
+        child = in_child(work)
+        store.execute(deposit, "ann", 1)
+        os.write(parent_has_written, b".")
+        wait_for(child)
+
+
+shared: list[Store] = []
+
+
+def _process(number: int) -> Receipt[int]:
+    receipt = shared[0].execute(deposit, f"process-{number}", 1)
+    use(shared[0], f"process-{number}")
+    return receipt
+
+
+def multiprocessing_with_fork(database: str) -> None:
+    with Store(open_storage(database)) as store:
+        shared.append(store)
+        writers = Writers(store, 2)
+        writers.go_on()
+        context = multiprocessing.get_context("fork")
+        processes = [context.Process(target=_process, args=(number,)) for number in range(CHILDREN)]
+        for process in processes:
+            process.start()
+        writers.go_on()
+        for process in processes:
+            process.join()
+        writers.go_on()
+        writers.stop()
+        assert [process.exitcode for process in processes] == [0] * CHILDREN
+        if database != "memory":
+            assert store.state(accounts("process-0")).balance == 1
+        assert store.verify(accounts).ok
+
+
+def async_stores(database: str) -> None:
+    store = AsyncStore(open_storage(database))
+
+    async def deposits(name: str) -> None:
+        await asyncio.gather(*(store.execute(deposit, f"{name}-{number % 3}", 1) for number in range(30)))
+        assert (await store.state(accounts(f"{name}-0"))).balance == 10
+
+    async def main() -> None:
+        await deposits("before")
+        working = asyncio.create_task(deposits("while"))
+        await asyncio.sleep(0)
+
+        def work() -> None:
+            asyncio.get_event_loop_policy().set_event_loop(None)
+            asyncio._set_running_loop(None)  # the child is in the middle of the parent's loop, and leaves it
+
+            async def in_the_child() -> None:
+                await deposits("child")
+                assert (await store.state(accounts("before-0"))).balance == 10
+                await store.close()
+
+            asyncio.run(in_the_child())
+
+        child = in_child(work)
+        await working
+        await deposits("after")
+        wait_for(child)
+        await store.close()
+
+    asyncio.run(main())
+
+
+PROGRAMS: dict[str, Callable[[str], None]] = {
+    program.__name__: program
+    for program in (
+        while_threads_execute,
+        several_at_once,
+        from_another_thread,
+        the_child_closes_the_store,
+        a_closed_store_stays_closed,
+        a_store_that_was_never_opened,
+        the_child_does_not_decide_on_what_it_inherited,
+        multiprocessing_with_fork,
+        async_stores,
+    )
+}
+
+if __name__ == "__main__":
+    PROGRAMS[sys.argv[1]](sys.argv[2])
