@@ -64,9 +64,13 @@ class View(Generic[S_co, E_contra]):
         self._tx = tx
         self._stream = stream
         self._reading = reading
-        self._state: object  # these three are set by the transaction
-        self._shown: object
-        self._last: int
+        self._restart()
+
+    def _restart(self) -> None:
+        """Shows the state as it was read."""
+        reading, show = self._reading, self._stream.fold.show
+        self._state, self._last = reading.state, reading.last
+        self._shown = reading.state if show is None else show(reading.state)
 
     @property
     def stream(self) -> Stream[S_co, E_contra]:
@@ -197,12 +201,13 @@ class Transaction:
             ForeignViewError: the run that this transaction belongs to is over.
             Exception: what a fold raises on the stream's events; `DecodingError` where an event cannot be decoded.
         """
+        if not self._open:
+            raise _over()
         if len(streams) == 1:
             only = streams[0]
             if type(only) is Stream:
                 stream = cast("AnyStream", only)  # of whatever state and events
-                view = self._views.get(stream.key)
-                return view if view is not None and self._open else self._read((stream,))[0]
+                return self._views.get(stream.key) or self._view(stream, self._reading(stream, (stream,)))
             if not isinstance(only, Iterable) or isinstance(only, str | bytes):
                 raise _no_stream(only)
             streams = tuple(cast("Iterable[object]", only))  # each is checked below
@@ -254,16 +259,13 @@ class Transaction:
 
     def complete(self) -> list[Pending]:
         """Ends the run, hands what it appended over to the batch, and returns it."""
-        self._open = False
-        self._overlay.boundary.update(self._views)
-        if self.broken:
-            self._overlay.boundary.update(dict.fromkeys(self.broken))
         if self._events:
             for stream, number in self._counts.items():
                 for view in self._by_stream[stream]:
                     reading = view._reading
                     reading.state, reading.applied, reading.last = view._state, number, view._last
             self._overlay.keep(self._events)
+        self.abandon(decided=True)
         return self._events
 
     def abandon(self, *, decided: bool) -> None:
@@ -271,45 +273,48 @@ class Transaction:
         self._open = False
         if decided:
             self._overlay.boundary.update(self._views)
-            self._overlay.boundary.update(dict.fromkeys(self.broken))
+            if self.broken:
+                self._overlay.boundary.update(dict.fromkeys(self.broken))
+        del self._overlay, self._views, self._by_stream  # views know their transaction: no garbage for the collector
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
     def _read(self, streams: tuple[AnyStream, ...]) -> tuple[View[object, Never], ...]:
-        if not self._open:
-            raise _over()
-        if self.suspended:
-            raise Suspension
         views = self._views
-        found: list[tuple[AnyStream, Reading]] = []
-        for stream in streams:
-            if stream.key not in views:
-                try:
-                    reading = self._overlay.read(stream)
-                except Exception:
-                    self.broken = (*self.broken, *(each.key for each in streams))  # the command rests on this, too
-                    raise
-                if reading is None:
-                    self.suspended = streams
-                    raise Suspension
-                found.append((stream, reading))
+        found = [(stream, self._reading(stream, streams)) for stream in streams if stream.key not in views]
         for stream, reading in found:
-            if stream.key not in views:
-                view = views[stream.key] = View(self, stream, reading)
-                if stream.id in self._by_stream:
-                    self._by_stream[stream.id].append(view)
-                else:
-                    self._by_stream[stream.id] = [view]
-                self._begin(view)
+            if stream.key not in views:  # it may have been named twice
+                self._view(stream, reading)
         return tuple([views[stream.key] for stream in streams])
 
-    def _begin(self, view: View[object, Never]) -> None:
-        """Shows a view the state as it was read, and what was appended to its stream, through another fold, before."""
-        reading, show = view._reading, view._stream.fold.show
-        view._state, view._last = reading.state, reading.last
-        view._shown = reading.state if show is None else show(reading.state)
-        if not self._events:
-            return
+    def _reading(self, stream: AnyStream, streams: tuple[AnyStream, ...]) -> Reading:
+        """The state of a stream, one of those that are read together. Suspends the run when it has to be loaded."""
+        if self.suspended:
+            raise Suspension
+        try:
+            reading = self._overlay.read(stream)
+        except Exception:
+            self.broken = (*self.broken, *(each.key for each in streams))  # the command rests on this, too
+            raise
+        if reading is None:
+            self.suspended = streams
+            raise Suspension
+        return reading
+
+    def _view(self, stream: AnyStream, reading: Reading) -> View[object, Never]:
+        """A view of a stream that was not read before; it shows what was appended through another fold, too."""
+        view = self._views[stream.key] = View(self, stream, reading)
+        others = self._by_stream.get(stream.id)
+        if others is None:
+            self._by_stream[stream.id] = [view]
+        else:
+            others.append(view)
+        if self._events:
+            self._catch_up(view)
+        return view
+
+    def _catch_up(self, view: View[object, Never]) -> None:
+        """Shows a view, as it was read, what was appended to its stream before."""
         stream = view._stream.id
         number = self._overlay.count(stream)
         for pending in self._events:
@@ -341,27 +346,25 @@ class Transaction:
                     f"{view!r} was read by another transaction, or by an earlier run of this command. "
                     "Append only to what tx.read() gave in the same run, and keep no view outside of it."
                 )
-        if len(views) == 1:
-            streams: tuple[str, ...] = (views[0]._stream.id,)
-        else:
-            streams = tuple(dict.fromkeys([view._stream.id for view in views]))
+        alone = len(views) == 1
+        streams = (views[0]._stream.id,) if alone else tuple(dict.fromkeys([view._stream.id for view in views]))
         seal = self._overlay.seal
         encoded: list[Pending] = []
         by_class = views[0]._stream.fold.by_class
         for event in events:
             event_type = by_class.get(type(event))
-            if event_type is None or len(views) > 1:
+            if event_type is None or not alone:
                 event_type = _event_type(event, views)
             if event_type.streams:
                 _check_streams(event_type, streams)
             data, twin = event_type.encode(event)
             encoded.append(Pending(event_type, data, twin, streams, data if seal is None else seal(data)))
+        counts = self._counts
         for pending in encoded:
             self._events.append(pending)
             for stream in streams:
-                number = self._counts.get(stream)
-                number = (self._overlay.count(stream) if number is None else number) + 1
-                self._counts[stream] = number
+                number = counts.get(stream)
+                counts[stream] = number = (self._overlay.count(stream) if number is None else number) + 1
                 for shown in self._by_stream[stream]:
                     self._show(shown, pending, number)
 
@@ -374,7 +377,8 @@ class Transaction:
         for view, state, last, shown in states:
             view._state, view._last, view._shown = state, last, shown
         for view in list(self._views.values())[len(states) :]:
-            self._begin(view)
+            view._restart()
+            self._catch_up(view)
 
     def _version(self, view: View[object, E]) -> int:
         if not self._open:
