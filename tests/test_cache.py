@@ -218,7 +218,7 @@ def test_a_load_that_comes_back_behind_the_cut_is_brought_up_from_the_tail() -> 
     log.add(Deposited(5), BEN)
     cache.hear(log.news(before), ())
     own = log.add(Deposited(100), ANN)
-    cache.own([own])
+    cache.own([own], len(own.data))
 
     assert cache.install(late)
 

@@ -531,7 +531,10 @@ class Heart:
             for job in jobs:
                 if job.turn is not DONE:
                     self.counters.commands += 1
-                    self._end(job, job.error if error is None else error)
+                    if error is not None:
+                        job.error = error
+                    job.turn = DONE
+                    self._notify(job)
         for job in jobs:
             if job.pins:
                 self._unpin(job)

@@ -80,8 +80,8 @@ class Cache:
         self._decode = decode
         self.slots: dict[str, Slot] = {}
         self._unpinned: OrderedDict[str, None] = OrderedDict()
-        self._tail: deque[StoredEvent] = deque(maxlen=TAIL_EVENTS)
-        self._tail_after = EMPTY  # the head that the first event of the tail follows on
+        self._tail: deque[StoredEvent] = deque(maxlen=TAIL_EVENTS + 1)  # when full, its first one is only followed on
+        self._tail_after = EMPTY  # the head that the first event followed on when the tail was empty
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -131,11 +131,14 @@ class Cache:
                 self._consume(stored)
         self.head = news.head
 
-    def own(self, events: Sequence[StoredEvent]) -> None:
-        """Moves the cut over events of this process, whose states the batch has moved on already."""
+    def own(self, events: Sequence[StoredEvent], size: int) -> None:
+        """Moves the cut over events of this process, `size` bytes of data, whose states the batch moves on itself."""
         self.head = events[-1].head
-        for stored in events:
-            self._remember(stored)
+        if size <= TAIL_EVENT_BYTES:
+            self._tail.extend(events)
+        else:
+            for stored in events:
+                self._remember(stored)
 
     def install(self, fetched: Fetched) -> bool:
         """Takes a loaded state into the cut. False: the cut has moved too far since, it has to be loaded again."""
@@ -231,14 +234,15 @@ class Cache:
             self._tail.clear()  # it must have no gap, and is not worth that much memory
             self._tail_after = stored.head
         else:
-            if len(self._tail) == self._tail.maxlen:
-                self._tail_after = self._tail[0].head if self._tail else stored.head
             self._tail.append(stored)
 
     def _remembers(self, head: Head) -> bool:
         """Whether the tail holds all that came after this head, and it was a head of this log."""
-        before = head.position - self._tail_after.position
-        return before >= 0 and head == (self._tail[before - 1].head if before else self._tail_after)
+        tail = self._tail
+        if len(tail) != tail.maxlen and head == self._tail_after:
+            return True
+        index = head.position - tail[0].position if tail else -1
+        return index >= 0 and head == tail[index].head
 
     def _since(self, position: int) -> list[StoredEvent]:
         found: list[StoredEvent] = []

@@ -9,7 +9,7 @@ from enum import Enum
 from typing import Final
 from uuid import UUID
 
-from msgspec import Struct, field, structs
+from msgspec import Struct, structs
 
 from factfold.cache import Key
 from factfold.commands import name_of, refusal_of_result
@@ -65,11 +65,11 @@ class Job(Struct, eq=False):
     events: Sequence[Pending] = ()
     stored: Sequence[StoredEvent] = ()
     attempts: int = 0
-    missing: set[Key] = field(default_factory=set[Key])
-    pins: set[str] = field(default_factory=set[str])
+    missing: set[Key] = set()
+    pins: set[str] = set()
     wake: Callable[[], object] | None = None
     time: datetime | None = None
-    ids: list[UUID] = field(default_factory=list[UUID])
+    ids: list[UUID] = []
     trace: Sequence[Read] = ()
     group: tuple[Key, ...] = ()
 

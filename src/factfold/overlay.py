@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 from msgspec import Struct
 
-from factfold.cache import AnyStream, Cache, Folded, Key
+from factfold.cache import AnyStream, Cache, Folded, Key, Slot
 from factfold.codec import EventType
 from factfold.folds import Fold
 from factfold.storage.base import Appended, Check, Head, Selection, StoredEvent
@@ -19,7 +19,7 @@ Seal: TypeAlias = Callable[[bytes], bytes]
 """Turns an event's JSON into the JSON that is stored; raises EncodingError."""
 
 
-class Pending(Struct, frozen=True, eq=False):
+class Pending(Struct, frozen=True, eq=False, gc=False):
     """An event that a command appended: its JSON, as `stored` too, and its twin as decoded from it, for the folds."""
 
     event_type: EventType
@@ -30,13 +30,14 @@ class Pending(Struct, frozen=True, eq=False):
 
     def twin_for(self, fold: Fold) -> object | None:
         """The event as this fold decodes it, or None when the fold does not look at it."""
-        event_type = fold.by_name.get(self.event_type.name)
-        if event_type is None or event_type is self.event_type:
-            return event_type and self.twin
-        return event_type.decode(self.data)
+        mine = self.event_type
+        event_type = fold.by_name.get(mine.name)
+        if event_type is mine:
+            return self.twin
+        return None if event_type is None else event_type.decode(self.data)
 
 
-class Reading(Struct, eq=False):
+class Reading(Struct, eq=False, gc=False):
     """A fold's state at some point of the batch.
 
     `applied` counts the events of the batch in this stream that the fold has been shown; `last` is the number of the
@@ -51,6 +52,8 @@ class Reading(Struct, eq=False):
 
 class Overlay:
     """The states of a batch while its commands run, and the boundary that they are decided on."""
+
+    __slots__ = ("_appended", "_cache", "_readings", "boundary", "bytes", "events", "exact", "seal")
 
     def __init__(self, cache: Cache, seal: Seal | None) -> None:
         self.seal = seal
@@ -76,10 +79,11 @@ class Overlay:
             if folded is None:
                 return None
             reading = self._readings[key] = Reading(folded, folded.state, 0, 0)
-        if reading.folded.error is not None:
+            if folded.error is not None:
+                raise folded.error
+        elif reading.folded.error is not None:
             raise reading.folded.error
-        appended = self._appended.get(stream.id)
-        if appended is not None and reading.applied < len(appended):
+        if (appended := self._appended.get(stream.id)) is not None and reading.applied < len(appended):
             reading = self._readings[key] = _shown(reading, appended, stream.fold, stream.suffix)
         return reading
 
@@ -136,34 +140,49 @@ class Overlay:
             slot = slots.get(stream)
             if slot is not None and slot.version is not None:
                 versions[stream] = slot.version
-        selections += [Selection(stream, None) for stream in self.exact]
+        for stream in self.exact:
+            selections.append(Selection(stream, None))
         return Check(tuple(selections), head, versions)
 
     def commit(self, stored: Sequence[StoredEvent], appended: Appended) -> None:
         """Makes the states of the batch the cache's, after the cache has heard the news."""
-        self._cache.own(stored)
-        slots = self._cache.slots
+        self._cache.own(stored, self.bytes)
+        slots, readings, boundary = self._cache.slots, self._readings, self.boundary
         for stream, events in self._appended.items():
             slot = slots.get(stream)
             if slot is None:
                 continue
-            before = appended.versions[stream]
-            slot.version = before + len(events)
-            for fold, folded in list(slot.folds.items()):
-                if folded.error is not None:
-                    continue
-                reading = self._readings.get((stream, fold)) if (stream, fold) in self.boundary else None
-                if reading is None or reading.folded is not folded:  # or others may have moved it on since it was read
-                    reading = Reading(folded, folded.state, 0, 0)
-                try:
-                    if reading.applied < len(events):
-                        reading = _shown(reading, events, fold, slot.suffix)
-                except Exception:
-                    del slot.folds[fold]  # whoever reads it loads it again, and hears why it cannot be folded
-                else:
+            before, count = appended.versions[stream], len(events)
+            slot.version = before + count
+            behind: list[Fold] = []
+            for fold, folded in slot.folds.items():
+                reading = readings.get((stream, fold))
+                if (
+                    reading is not None
+                    and reading.applied == count
+                    and reading.folded is folded
+                    and (stream, fold) in boundary  # or others may have moved it on since it was read
+                ):
                     folded.state = reading.state
                     if reading.last:
                         folded.version = before + reading.last
+                elif folded.error is None:
+                    behind.append(fold)
+            for fold in behind:
+                _bring_up(slot, fold, events, before)
+
+
+def _bring_up(slot: Slot, fold: Fold, events: Sequence[Pending], before: int) -> None:
+    """Moves a cached state on over what the batch appended to its stream, which had the version `before`."""
+    folded = slot.folds[fold]
+    try:
+        reading = _shown(Reading(folded, folded.state, 0, 0), events, fold, slot.suffix)
+    except Exception:
+        del slot.folds[fold]  # whoever reads it loads it again, and hears why it cannot be folded
+    else:
+        folded.state = reading.state
+        if reading.last:
+            folded.version = before + reading.last
 
 
 def _shown(reading: Reading, appended: Sequence[Pending], fold: Fold, suffix: str) -> Reading:

@@ -64,12 +64,9 @@ class View(Generic[S_co, E_contra]):
         self._tx = tx
         self._stream = stream
         self._reading = reading
-        self._restart()
-
-    def _restart(self) -> None:
-        """Shows the state as it was read."""
-        reading, show = self._reading, self._stream.fold.show
-        self._state, self._last = reading.state, reading.last
+        self._state = reading.state
+        self._last = reading.last
+        show = stream.fold.show
         self._shown = reading.state if show is None else show(reading.state)
 
     @property
@@ -259,22 +256,24 @@ class Transaction:
 
     def complete(self) -> list[Pending]:
         """Ends the run, hands what it appended over to the batch, and returns it."""
-        if self._events:
+        events = self._events
+        if events:
             for stream, number in self._counts.items():
                 for view in self._by_stream[stream]:
                     reading = view._reading
                     reading.state, reading.applied, reading.last = view._state, number, view._last
-            self._overlay.keep(self._events)
+            self._overlay.keep(events)
         self.abandon(decided=True)
-        return self._events
+        return events
 
     def abandon(self, *, decided: bool) -> None:
         """Ends the run without effect. A `decided` one (it raised) rests on what it read, as a completed one does."""
         self._open = False
         if decided:
-            self._overlay.boundary.update(self._views)
+            boundary = self._overlay.boundary
+            boundary.update(self._views)
             if self.broken:
-                self._overlay.boundary.update(dict.fromkeys(self.broken))
+                boundary.update(dict.fromkeys(self.broken))
         del self._overlay, self._views, self._by_stream  # views know their transaction: no garbage for the collector
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -324,13 +323,14 @@ class Transaction:
 
     def _show(self, view: View[object, Never], pending: Pending, number: int) -> None:
         """Shows a view the next event of its stream, which is the number-th one of the batch."""
-        fold = view._stream.fold
+        stream = view._stream
+        fold = stream.fold
         try:
             twin = pending.twin_for(fold)
             if twin is not None:
-                view._state = fold.evolve(view._state, twin, view._stream.suffix)
+                view._state = state = fold.evolve(view._state, twin, stream.suffix)
                 view._last = number
-                view._shown = view._state if fold.show is None else fold.show(view._state)
+                view._shown = state if fold.show is None else fold.show(state)
         except Exception as error:
             self.failed = error  # this run cannot count any more, even if the command catches it
             raise
@@ -338,19 +338,15 @@ class Transaction:
     def _append(self, events: tuple[object, ...], views: tuple[View[object, E], ...]) -> None:
         if not self._open:
             raise _over()
+        known = self._views
         for view in views:
-            if type(view) is not View:
-                raise TypeError(f"tx.append() needs the views to append to, as tx.read() gives them, and got {view!r}")
-            if self._views.get(view._stream.key) is not view:
-                raise ForeignViewError(
-                    f"{view!r} was read by another transaction, or by an earlier run of this command. "
-                    "Append only to what tx.read() gave in the same run, and keep no view outside of it."
-                )
-        alone = len(views) == 1
-        streams = (views[0]._stream.id,) if alone else tuple(dict.fromkeys([view._stream.id for view in views]))
-        seal = self._overlay.seal
+            if type(view) is not View or known.get(view._stream.key) is not view:
+                raise _not_ours(view)
+        first, alone = views[0]._stream, len(views) == 1
+        streams = (first.id,) if alone else tuple(dict.fromkeys([view._stream.id for view in views]))
+        overlay, by_class = self._overlay, first.fold.by_class
+        seal = overlay.seal
         encoded: list[Pending] = []
-        by_class = views[0]._stream.fold.by_class
         for event in events:
             event_type = by_class.get(type(event))
             if event_type is None or not alone:
@@ -359,13 +355,13 @@ class Transaction:
                 _check_streams(event_type, streams)
             data, twin = event_type.encode(event)
             encoded.append(Pending(event_type, data, twin, streams, data if seal is None else seal(data)))
-        counts = self._counts
+        counts, by_stream = self._counts, self._by_stream
         for pending in encoded:
             self._events.append(pending)
             for stream in streams:
                 number = counts.get(stream)
-                counts[stream] = number = (self._overlay.count(stream) if number is None else number) + 1
-                for shown in self._by_stream[stream]:
+                counts[stream] = number = (overlay.count(stream) if number is None else number) + 1
+                for shown in by_stream[stream]:
                     self._show(shown, pending, number)
 
     def _undo(self, events: int, states: list[tuple[View[object, Never], object, int, object]]) -> None:
@@ -377,7 +373,8 @@ class Transaction:
         for view, state, last, shown in states:
             view._state, view._last, view._shown = state, last, shown
         for view in list(self._views.values())[len(states) :]:
-            view._restart()
+            view._state, view._last, show = view._reading.state, view._reading.last, view._stream.fold.show
+            view._shown = view._state if show is None else show(view._state)
             self._catch_up(view)
 
     def _version(self, view: View[object, E]) -> int:
@@ -422,6 +419,15 @@ def _check_streams(event_type: EventType, streams: tuple[str, ...]) -> None:
             f"{', '.join(streams)}: a stream of {', '.join(missing)} is missing. "
             "Read it too, and name its view: tx.append(event, view, other_view)."
         )
+
+
+def _not_ours(view: object) -> Exception:
+    if type(view) is not View:
+        return TypeError(f"tx.append() needs the views to append to, as tx.read() gives them, and got {view!r}")
+    return ForeignViewError(
+        f"{view!r} was read by another transaction, or by an earlier run of this command. "
+        "Append only to what tx.read() gave in the same run, and keep no view outside of it."
+    )
 
 
 def _over() -> ForeignViewError:
