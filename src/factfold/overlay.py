@@ -140,8 +140,8 @@ class Overlay:
             slot = slots.get(stream)
             if slot is not None and slot.version is not None:
                 versions[stream] = slot.version
-        for stream in self.exact:
-            selections.append(Selection(stream, None))
+        if self.exact:
+            selections += [Selection(stream, None) for stream in self.exact]
         return Check(tuple(selections), head, versions)
 
     def commit(self, stored: Sequence[StoredEvent], appended: Appended) -> None:
