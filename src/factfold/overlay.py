@@ -107,22 +107,15 @@ class Overlay:
         slot = self._cache.slots.get(stream)
         return None if slot is None or slot.version is None else slot.version + reading.last
 
-    def count(self, stream: str) -> int:
-        """How many events the batch has appended to a stream."""
-        appended = self._appended.get(stream)
-        return 0 if appended is None else len(appended)
-
-    def keep(self, events: Sequence[Pending]) -> None:
-        """Takes over what a completed command appended. The readings are moved on by the command's transaction."""
-        self.events += events
-        appended = self._appended
-        for event in events:
-            self.bytes += len(event.stored)
-            for stream in event.streams:
-                if stream in appended:
-                    appended[stream].append(event)
-                else:
-                    appended[stream] = [event]
+    def keep(self, stream: str, appended: list[Pending]) -> tuple[int, int]:
+        """Takes over what a command appended to a stream: how many of the batch it had before, and has now."""
+        there = self._appended.get(stream)
+        if there is None:
+            self._appended[stream] = appended
+            return 0, len(appended)
+        before = len(there)
+        there += appended
+        return before, len(there)
 
     # -- when they are decided -------------------------------------------------------------------------------------
 

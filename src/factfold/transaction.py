@@ -58,14 +58,17 @@ class View(Generic[S_co, E_contra]):
     `state` includes what this command appended.
     """
 
-    __slots__ = ("_last", "_reading", "_shown", "_state", "_stream", "_tx")
+    __slots__ = ("_last", "_other", "_reading", "_shown", "_state", "_stream", "_tx")
 
-    def __init__(self, tx: Transaction, stream: Stream[S_co, E_contra], reading: Reading) -> None:
+    def __init__(
+        self, tx: Transaction, stream: Stream[S_co, E_contra], reading: Reading, other: View[object, Never] | None
+    ) -> None:
         self._tx = tx
         self._stream = stream
         self._reading = reading
+        self._other = other  # another view of the same stream, through another fold
         self._state = reading.state
-        self._last = reading.last
+        self._last = 0  # the number of the last event that this run appended and the fold looks at, 0 if none
         show = stream.fold.show
         self._shown = reading.state if show is None else show(reading.state)
 
@@ -121,8 +124,9 @@ class Transaction:
     """
 
     __slots__ = (
+        "_appended",
         "_by_stream",
-        "_counts",
+        "_bytes",
         "_events",
         "_ids",
         "_open",
@@ -138,9 +142,10 @@ class Transaction:
         self._overlay = overlay
         self._origin = origin
         self._views: dict[Key, View[object, Never]] = {}
-        self._by_stream: dict[str, list[View[object, Never]]] = {}
+        self._by_stream: dict[str, View[object, Never]] = {}
         self._events: list[Pending] = []
-        self._counts: dict[str, int] = {}
+        self._appended: dict[str, list[Pending]] = {}
+        self._bytes = 0
         self._ids = 0
         self._open = True
         self.failed: Exception | None = None
@@ -204,7 +209,7 @@ class Transaction:
             only = streams[0]
             if type(only) is Stream:
                 stream = cast("AnyStream", only)  # of whatever state and events
-                return self._views.get(stream.key) or self._view(stream, self._reading(stream, (stream,)))
+                return self._views.get(stream.key) or self._read(stream, (stream,))
             if not isinstance(only, Iterable) or isinstance(only, str | bytes):
                 raise _no_stream(only)
             streams = tuple(cast("Iterable[object]", only))  # each is checked below
@@ -213,7 +218,8 @@ class Transaction:
         for each in streams:
             if type(each) is not Stream:
                 raise _no_stream(each)
-        return self._read(cast("tuple[AnyStream, ...]", streams))  # each was checked above
+        together = cast("tuple[AnyStream, ...]", streams)  # each was checked above
+        return tuple([self._views.get(stream.key) or self._read(stream, together) for stream in together])
 
     def append(self, event: E, view: AnyView[E], /, *views: AnyView[E]) -> None:
         """Appends one event to the streams of several views: one position, and a version in each stream.
@@ -258,11 +264,18 @@ class Transaction:
         """Ends the run, hands what it appended over to the batch, and returns it."""
         events = self._events
         if events:
-            for stream, number in self._counts.items():
-                for view in self._by_stream[stream]:
+            overlay = self._overlay
+            overlay.events += events
+            overlay.bytes += self._bytes
+            for stream, appended in self._appended.items():
+                before, after = overlay.keep(stream, appended)
+                view = self._by_stream.get(stream)
+                while view is not None:
                     reading = view._reading
-                    reading.state, reading.applied, reading.last = view._state, number, view._last
-            self._overlay.keep(events)
+                    reading.state, reading.applied = view._state, after
+                    if view._last:
+                        reading.last = before + view._last
+                    view = view._other
         self.abandon(decided=True)
         return events
 
@@ -278,51 +291,33 @@ class Transaction:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _read(self, streams: tuple[AnyStream, ...]) -> tuple[View[object, Never], ...]:
-        views = self._views
-        found = [(stream, self._reading(stream, streams)) for stream in streams if stream.key not in views]
-        for stream, reading in found:
-            if stream.key not in views:  # it may have been named twice
-                self._view(stream, reading)
-        return tuple([views[stream.key] for stream in streams])
-
-    def _reading(self, stream: AnyStream, streams: tuple[AnyStream, ...]) -> Reading:
-        """The state of a stream, one of those that are read together. Suspends the run when it has to be loaded."""
+    def _read(self, stream: AnyStream, together: tuple[AnyStream, ...]) -> View[object, Never]:
+        """A view of a stream that was not read before. All of `together` are loaded when this one has to be."""
         if self.suspended:
             raise Suspension
         try:
             reading = self._overlay.read(stream)
         except Exception:
-            self.broken = (*self.broken, *(each.key for each in streams))  # the command rests on this, too
+            self.broken = (*self.broken, *(each.key for each in together))  # the command rests on this, too
             raise
         if reading is None:
-            self.suspended = streams
+            self.suspended = together
             raise Suspension
-        return reading
-
-    def _view(self, stream: AnyStream, reading: Reading) -> View[object, Never]:
-        """A view of a stream that was not read before; it shows what was appended through another fold, too."""
-        view = self._views[stream.key] = View(self, stream, reading)
-        others = self._by_stream.get(stream.id)
-        if others is None:
-            self._by_stream[stream.id] = [view]
-        else:
-            others.append(view)
+        by_stream = self._by_stream
+        view = View(self, stream, reading, by_stream.get(stream.id))
+        self._views[stream.key] = by_stream[stream.id] = view
         if self._events:
             self._catch_up(view)
         return view
 
     def _catch_up(self, view: View[object, Never]) -> None:
-        """Shows a view, as it was read, what was appended to its stream before."""
+        """Shows a view, as it was read, what was appended to its stream before, through another fold."""
         stream = view._stream.id
-        number = self._overlay.count(stream)
-        for pending in self._events:
-            if stream in pending.streams:
-                number += 1
-                self._show(view, pending, number)
+        for number, pending in enumerate(self._appended.get(stream, ()), 1):
+            self._show(view, pending, number)
 
     def _show(self, view: View[object, Never], pending: Pending, number: int) -> None:
-        """Shows a view the next event of its stream, which is the number-th one of the batch."""
+        """Shows a view the next event of its stream, which is the number-th one of this run."""
         stream = view._stream
         fold = stream.fold
         try:
@@ -344,8 +339,7 @@ class Transaction:
                 raise _not_ours(view)
         first, alone = views[0]._stream, len(views) == 1
         streams = (first.id,) if alone else tuple(dict.fromkeys([view._stream.id for view in views]))
-        overlay, by_class = self._overlay, first.fold.by_class
-        seal = overlay.seal
+        by_class, seal = first.fold.by_class, self._overlay.seal
         encoded: list[Pending] = []
         for event in events:
             event_type = by_class.get(type(event))
@@ -355,26 +349,33 @@ class Transaction:
                 _check_streams(event_type, streams)
             data, twin = event_type.encode(event)
             encoded.append(Pending(event_type, data, twin, streams, data if seal is None else seal(data)))
-        counts, by_stream = self._counts, self._by_stream
         for pending in encoded:
             self._events.append(pending)
+            self._bytes += len(pending.stored)
             for stream in streams:
-                number = counts.get(stream)
-                counts[stream] = number = (overlay.count(stream) if number is None else number) + 1
-                for shown in by_stream[stream]:
-                    self._show(shown, pending, number)
+                appended = self._appended.get(stream)
+                if appended is None:
+                    appended = self._appended[stream] = []
+                appended.append(pending)
+                shown = self._by_stream.get(stream)
+                while shown is not None:
+                    self._show(shown, pending, len(appended))
+                    shown = shown._other
 
     def _undo(self, events: int, states: list[tuple[View[object, Never], object, int, object]]) -> None:
         """Goes back to when there were so many events and these views, all of them as they were then."""
         for pending in self._events[events:]:
             for stream in pending.streams:
-                self._counts[stream] -= 1
+                self._appended[stream].pop()
+                if not self._appended[stream]:
+                    del self._appended[stream]
+            self._bytes -= len(pending.stored)
         del self._events[events:]
         for view, state, last, shown in states:
             view._state, view._last, view._shown = state, last, shown
         for view in list(self._views.values())[len(states) :]:
-            view._state, view._last, show = view._reading.state, view._reading.last, view._stream.fold.show
-            view._shown = view._state if show is None else show(view._state)
+            state, show = view._reading.state, view._stream.fold.show
+            view._state, view._last, view._shown = state, 0, state if show is None else show(state)
             self._catch_up(view)
 
     def _version(self, view: View[object, E]) -> int:
