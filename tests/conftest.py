@@ -12,12 +12,18 @@ from factfold import AsyncStore, Store, batch
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
+from tests import watchdog
 from tests.blocking import Blocking, blocking
 from tests.faults import Faulty
 from tests.together import Loop, MakeTogether, Threads, Together
 
 MakeStore: TypeAlias = Callable[..., Store]
 """Opens a store on the test's storage, or on another one; takes the options of a store."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """No test may hang the run."""
+    watchdog.set_on(config)
 
 
 @pytest.fixture(params=["memory", "sqlite"])

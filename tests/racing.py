@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
-from traceback import format_stack
 from typing import Generic, ParamSpec, TypeVar
 
 from tests.faults import PATIENCE
+from tests.watchdog import stacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,10 +44,7 @@ class Started(Generic[R]):
     def _wait(self) -> None:
         wait([self._future], PATIENCE)
         if not self._future.done():
-            stacks = sys._current_frames()
-            names = {thread.ident: thread.name for thread in threading.enumerate()}
-            text = "".join(f"{names.get(id)}:\n{''.join(format_stack(frame)[-6:])}\n" for id, frame in stacks.items())
-            raise TimeoutError(f"{self.thread.name} has not ended:\n{text}")
+            raise TimeoutError(f"{self.thread.name} has not ended:\n{stacks()}")
 
     @property
     def ended(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import shutil
@@ -15,6 +16,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
@@ -447,33 +449,59 @@ def test_a_file_that_can_only_be_read_is_read(public_directory: Path, directory_
         public_directory.chmod(0o755)
 
 
+class Alarm:
+    """Raises KeyboardInterrupt in the main thread, once, after some time.
+
+    Python swallows it where nobody could catch it: in a finalizer, or in a callback of the garbage collector, such as
+    the one that hypothesis installs. So nobody may wait for the exception: `rang` tells that it was raised.
+    """
+
+    def __init__(self) -> None:
+        self.rang = False
+
+    def set(self, seconds: float) -> None:
+        self.rang = False
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+    def __enter__(self) -> Alarm:
+        self._handler = signal.signal(signal.SIGALRM, self._ring)
+        self._timer = signal.setitimer(signal.ITIMER_REAL, 0)
+        gc.disable()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        gc.enable()
+        signal.signal(signal.SIGALRM, self._handler)
+        signal.setitimer(signal.ITIMER_REAL, *self._timer)
+
+    def _ring(self, number: int, frame: FrameType | None) -> None:
+        self.rang = True
+        raise KeyboardInterrupt
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupt_at_any_moment_leaves_no_lock_behind(path: Path) -> None:
     """KeyboardInterrupt hits the thread that appends a few hundred times; another engine gets the lock every time."""
-    storage = SQLite(path, synchronous="normal", timeout=5)
-    with closing(storage.open()) as engine, one_log(storage, "default") as other:
+    storage = SQLite(path, synchronous="normal", timeout=30)
+    with closing(storage.open()) as engine, one_log(storage, "default") as other, Alarm() as alarm:
         log = engine.log("default")
         interrupted = 0
-        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-        try:
-            for number in range(300):
-                try:
-                    signal.setitimer(signal.ITIMER_REAL, 0.0005 + (number % 50) * 20e-6)
-                    while True:
-                        head = log.head()
-                        log.append(appending([new("a:1")], head))
-                        log.lock(asking(head))
-                        log.unlock()
-                        log.lock(asking(head))
-                        log.append(appending([new("a:1")], log.head()))
-                except KeyboardInterrupt:
-                    log.unlock()  # As whoever locked has to.
-                    interrupted += 1
-                if number % 10 == 0:
-                    assert isinstance(other.append(appending([new("a:2")], other.head())), Appended)
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-            signal.signal(signal.SIGALRM, before)
-        assert interrupted == 300
+        for number in range(300):
+            try:
+                alarm.set(0.0005 + (number % 50) * 20e-6)
+                while not alarm.rang:
+                    head = log.head()
+                    log.append(appending([new("a:1")], head))
+                    log.lock(asking(head))
+                    log.unlock()
+                    log.lock(asking(head))
+                    log.append(appending([new("a:1")], log.head()))
+            except KeyboardInterrupt:
+                interrupted += 1
+            log.unlock()  # As whoever locked and was interrupted has to.
+            if number % 10 == 0:
+                assert isinstance(other.append(appending([new("a:2")], other.head())), Appended)
+        assert interrupted > 250
         assert engine._database._running == 0
         assert engine._database._turn is None
         assert list(log.problems()) == []

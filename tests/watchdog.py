@@ -1,0 +1,72 @@
+"""No test hangs the run: after `LIMIT` seconds it fails, tells where every thread stands, and the next one begins.
+
+This is the net below the tests' own time-outs, which are shorter and know better what was waited for. It needs the main
+thread to come back to Python: what stops it in an extension for ever is left to `faulthandler_timeout`.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from traceback import format_stack
+from types import FrameType
+
+import pytest
+
+LIMIT = 150.0
+"""Seconds for each of a test's phases. The longest takes a few."""
+
+SOAKING = os.environ.get("FACTFOLD_SOAK") == "1"
+"""With the large budget the property tests take as long as they take."""
+
+
+def stacks() -> str:
+    """Where each thread stands: the last calls of all of them."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames().items()
+    return "\n".join(f"{names.get(id)}:\n{''.join(format_stack(frame)[-8:])}" for id, frame in frames)
+
+
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """What is done inside of this fails when it takes longer. For the main thread."""
+
+    def expired(number: int, frame: FrameType | None) -> None:
+        pytest.fail(f"it was not over after {seconds:g} seconds:\n{stacks()}")
+
+    handler = signal.signal(signal.SIGALRM, expired)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
+
+
+class Watchdog:
+    """Limits the phases of every test, as a plugin of pytest."""
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_setup(self) -> Generator[None]:
+        with limited(LIMIT):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_call(self) -> Generator[None]:
+        with limited(LIMIT):
+            return (yield)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_teardown(self) -> Generator[None]:
+        with limited(LIMIT):
+            return (yield)
+
+
+def set_on(config: pytest.Config) -> None:
+    """Has the watchdog look at this run, where it can."""
+    if hasattr(signal, "setitimer") and not SOAKING:
+        config.pluginmanager.register(Watchdog())
