@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import TypeAlias
@@ -223,14 +224,34 @@ def test_an_interrupt_while_the_leader_runs_the_command_of_another_thread_is_not
         check_all_is_well(store, rival, main=0, ann=1, ben=1)
 
 
-def interrupt_when(condition: Callable[[], object]) -> Started[None]:
-    """Sends the signal to the main thread, wherever it is, as soon as the condition holds."""
+@contextmanager
+def interrupted_when(condition: Callable[[], object]) -> Iterator[None]:
+    """Sends the signal to the main thread, which waits somewhere inside of this, as soon as the condition holds.
 
-    def send() -> None:
+    It is sent until it has come: one that arrives just before a thread goes to sleep does not wake it.
+    """
+    came: list[int] = []
+
+    def come(number: int, frame: FrameType | None) -> None:
+        if not came:
+            came.append(number)
+            raise KeyboardInterrupt
+
+    def send_until_it_has_come() -> None:
         eventually(condition)
-        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        deadline = time.monotonic() + PATIENCE
+        while not came and time.monotonic() < deadline:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            time.sleep(1e-3)
 
-    return start(send)
+    before = signal.signal(signal.SIGINT, come)
+    try:
+        sender = start(send_until_it_has_come)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+        sender.result()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_an_interrupt_while_waiting_for_another_leader_withdraws_the_command(faulty: Faulty, rival: Store) -> None:
@@ -247,10 +268,8 @@ def test_an_interrupt_while_waiting_for_another_leader_withdraws_the_command(fau
                 third.append(start(store.execute, deposit, "ben", 1))
             return queued(store) == 2 and all(job.wake is not None for job in heart_of(store)._queue)
 
-        sender = interrupt_when(third_is_queued)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_when(third_is_queued):
             store.execute(deposit, "main", 1)
-        sender.result()
         gate.open()
 
         assert (leader.result().result, third[0].result().result) == (1, 1)
@@ -273,10 +292,8 @@ def test_an_interrupt_while_others_append_the_command_does_not_undo_it(faulty: F
                 first.open()
             return second.reached.is_set()
 
-        sender = interrupt_when(main_is_in_the_append)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_when(main_is_in_the_append):
             store.execute(deposit, "main", 1)
-        sender.result()
         second.open()
 
         assert (leader.result().result, next_leader.result().result) == (1, 1)
@@ -317,10 +334,8 @@ def test_an_interrupt_while_waiting_for_a_load_of_another_thread(faulty: Faulty,
             jobs = next(iter(heart_of(store)._loading.values())).jobs
             return len(jobs) == 2 and jobs[1].wake is not None
 
-        sender = interrupt_when(main_waits)
-        with pytest.raises(KeyboardInterrupt):
+        with interrupted_when(main_waits):
             store.execute(deposit, "cold", 1)
-        sender.result()
         gate.open()
 
         assert other.result().result == 5
@@ -372,10 +387,14 @@ Ids: TypeAlias = tuple[str, str, str]
 Prepare: TypeAlias = Callable[[Store, Faulty, Ids], object]
 
 
+MOST_POINTS = 20_000
+
+
 def points(storage: Storage) -> Iterable[tuple[int, Ids]]:
     """Numbers, and ids of accounts for each: histories must not grow with the points."""
-    for point in itertools.count(1, 1 if storage.name == "memory:" else 5):  # SQLite takes longer, and has more points
+    for point in range(1, MOST_POINTS, 1 if storage.name == "memory:" else 5):  # SQLite takes longer, and has more points
         yield point, (f"main-{point}", f"ann-{point}", f"ben-{point}")
+    pytest.fail(f"after {MOST_POINTS} points there are still more")
 
 
 def interrupt_everywhere(
