@@ -9,18 +9,22 @@ import asyncio
 import multiprocessing
 import os
 import sys
-import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from factfold import AsyncStore, Receipt, Store, StoreClosedError
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
+from tests.faults import PATIENCE
 from tests.ledger import accounts, balance, deposit
+from tests.racing import eventually, start
 
 CHILDREN = 4
+
+AHEAD = 300
+"""How many deposits a thread makes while nobody waits for any."""
 
 
 def open_storage(database: str) -> Storage:
@@ -49,51 +53,49 @@ def wait_for(*children: int) -> None:
 
 
 class Writers:
-    """Threads that deposit until they are told to stop."""
+    """Threads that deposit until they are told to stop, but never get far ahead: a child has the whole log to read."""
 
     def __init__(self, store: Store, count: int = 4) -> None:
         self.done = [0] * count
         self._store = store
-        self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._write, args=(number,), daemon=True) for number in range(count)]
-        for thread in self._threads:
-            thread.start()
+        self._limit = AHEAD
+        self._stopped = False
+        self._writing = [start(self._write, number) for number in range(count)]
 
     def _write(self, number: int) -> None:
-        while not self._stop.is_set():
+        while True:
+            eventually(lambda: self._stopped or self.done[number] < self._limit)
+            if self._stopped:
+                return
             self._store.execute(deposit, f"thread-{number}", 1)
             self.done[number] += 1
 
     def go_on(self) -> None:
         """Returns when each has written something since this was called."""
         before = list(self.done)
-        while any(now == then for now, then in zip(self.done, before, strict=True)):
-            assert all(thread.is_alive() for thread in self._threads)
+        self._limit = max(before) + AHEAD
+        eventually(lambda: self._have_written_since(before) or any(each.ended for each in self._writing))
+        assert not any(each.ended for each in self._writing), [each.ended and each.error() for each in self._writing]
+
+    def _have_written_since(self, before: Sequence[int]) -> bool:
+        return all(now > then for now, then in zip(self.done, before, strict=True))
 
     def stop(self) -> None:
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        self._stopped = True
+        for each in self._writing:
+            each.result()
 
 
 def use(store: Store, name: str) -> None:
     """Everything that a process does with a store, from several threads."""
-    errors: list[BaseException] = []
 
     def work(id: str) -> None:
-        try:
-            for amount in range(1, 11):
-                assert store.execute(deposit, id, 1).result == amount
-                assert store.state(accounts(id)).balance == amount
-        except BaseException as error:
-            errors.append(error)
+        for amount in range(1, 11):
+            assert store.execute(deposit, id, 1).result == amount
+            assert store.state(accounts(id)).balance == amount
 
-    threads = [threading.Thread(target=work, args=(f"{name}-{number}",)) for number in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert not errors, errors
+    for each in [start(work, f"{name}-{number}") for number in range(3)]:
+        each.result()
     assert store.verify(accounts).ok
 
 
@@ -131,20 +133,12 @@ def from_another_thread(database: str) -> None:
     with Store(open_storage(database)) as store:
         writers = Writers(store)
         writers.go_on()
-        errors: list[BaseException] = []
 
         def fork(number: int) -> None:
-            try:
-                wait_for(in_child(lambda: use(store, f"child-{number}")))
-            except BaseException as error:
-                errors.append(error)
+            wait_for(in_child(lambda: use(store, f"child-{number}")))
 
-        threads = [threading.Thread(target=fork, args=(number,)) for number in range(2)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not errors, errors
+        for each in [start(fork, number) for number in range(2)]:
+            each.result()
         writers.go_on()
         writers.stop()
 
@@ -200,7 +194,8 @@ def the_child_does_not_decide_on_what_it_inherited(database: str) -> None:
         child_may_go_on, parent_has_written = os.pipe()
 
         def work() -> None:
-            os.read(child_may_go_on, 1)
+            os.close(parent_has_written)  # or it would wait for itself, should the parent be gone
+            assert os.read(child_may_go_on, 1)
             assert store.execute(balance, "ann").result == (1 if database == "memory" else 2)
 
         child = in_child(work)
@@ -229,7 +224,7 @@ def multiprocessing_with_fork(database: str) -> None:
             process.start()
         writers.go_on()
         for process in processes:
-            process.join()
+            process.join(PATIENCE)
         writers.go_on()
         writers.stop()
         assert [process.exitcode for process in processes] == [0] * CHILDREN

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future, wait
+from traceback import format_stack
 from typing import Generic, ParamSpec, TypeVar
 
 from tests.faults import PATIENCE
-from tests.watchdog import stacks
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def stacks() -> str:
+    """Where each thread stands: the last calls of all of them."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    frames = sys._current_frames().items()
+    return "\n".join(f"{names.get(id)}:\n{''.join(format_stack(frame)[-8:])}" for id, frame in frames)
 
 
 class Started(Generic[R]):

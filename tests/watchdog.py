@@ -8,27 +8,19 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from traceback import format_stack
 from types import FrameType
 
 import pytest
+
+from tests.racing import stacks
 
 LIMIT = 150.0
 """Seconds for each of a test's phases. The longest takes a few."""
 
 SOAKING = os.environ.get("FACTFOLD_SOAK") == "1"
 """With the large budget the property tests take as long as they take."""
-
-
-def stacks() -> str:
-    """Where each thread stands: the last calls of all of them."""
-    names = {thread.ident: thread.name for thread in threading.enumerate()}
-    frames = sys._current_frames().items()
-    return "\n".join(f"{names.get(id)}:\n{''.join(format_stack(frame)[-8:])}" for id, frame in frames)
 
 
 @contextmanager
