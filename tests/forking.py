@@ -9,11 +9,13 @@ import asyncio
 import multiprocessing
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from factfold import AsyncStore, Receipt, Store, StoreClosedError
+from factfold import AsyncStore, Receipt, Store, StoreClosedError, Transaction, codec, stream, streams
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
@@ -233,6 +235,39 @@ def multiprocessing_with_fork(database: str) -> None:
         assert store.verify(accounts).ok
 
 
+def while_a_stream_type_is_defined(database: str) -> None:
+    held, forked = threading.Event(), threading.Event()
+
+    def define() -> None:
+        with streams._lock, codec._lock:
+            held.set()
+            assert forked.wait(PATIENCE)
+
+    def work() -> None:
+        @dataclass(frozen=True)
+        class Rang:
+            times: int
+
+        @stream("bell", initial=0)
+        def bells(state: int, event: Rang) -> int:
+            return state + event.times
+
+        def ring(tx: Transaction, times: int) -> int:
+            bell = tx.read(bells())
+            bell.append(Rang(times))
+            return bell.state
+
+        with Store(open_storage(database)) as store:
+            assert store.execute(ring, 3).result == 3
+
+    defining = start(define)
+    assert held.wait(PATIENCE)
+    child = in_child(work)
+    forked.set()
+    defining.result()
+    wait_for(child)
+
+
 def async_stores(database: str) -> None:
     store = AsyncStore(open_storage(database))
 
@@ -276,6 +311,7 @@ PROGRAMS: dict[str, Callable[[str], None]] = {
         a_store_that_was_never_opened,
         the_child_does_not_decide_on_what_it_inherited,
         multiprocessing_with_fork,
+        while_a_stream_type_is_defined,
         async_stores,
     )
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -77,6 +78,16 @@ class EventType:
 
 _event_types: WeakValueDictionary[type, EventType] = WeakValueDictionary()
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: the thread that may hold the old lock is not in this process."""
+    global _lock  # noqa: PLW0603 (it is the module's)
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def event_type(cls: type, names: Mapping[str, object] | None = None) -> EventType:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -245,6 +246,16 @@ def _counted(value: object, what: str) -> int:
 _folds: WeakValueDictionary[int, Fold] = WeakValueDictionary()
 _numbers = itertools.count()
 _lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """In a forked child: the thread that may hold the old lock is not in this process."""
+    global _lock  # noqa: PLW0603 (it is the module's)
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def event_types_of(category: str, type_name: str) -> EventType | None:
