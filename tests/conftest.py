@@ -34,6 +34,12 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     return SQLite(tmp_path / "log.db", synchronous="normal")  # what survives a power failure is not asked here
 
 
+@pytest.fixture
+def faulty(storage: Storage) -> Faulty:
+    """The test's storage, which can be told to wait and to fail."""
+    return Faulty(storage)
+
+
 @pytest.fixture(params=["threads", "loop"])
 def make_store(request: pytest.FixtureRequest, storage: Storage) -> Iterator[MakeStore]:
     """Opens stores, Store or AsyncStore (behind the methods of a Store), and closes them at the end."""

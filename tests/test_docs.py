@@ -193,6 +193,16 @@ def test_every_file_and_every_test_that_a_page_names_exists(page: Path) -> None:
     assert not missing
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_test_is_in_the_file_in_which_a_page_says_it_is(page: Path) -> None:
+    prose = prose_of(page)
+    said = [(path, test) for test, path in re.findall(r"`(test_\w+)`\s+in\s+`(tests/[\w/]+\.py)`", prose)]
+    for path, listed in re.findall(r"`(tests/[\w/]+\.py)`\s+\(((?:`test_\w+`[,\s]*)+)\)", prose):
+        said += [(path, test) for test in re.findall(r"test_\w+", listed)]
+    assert said or page.name != "promises.md"
+    assert [one for one in said if f"def {one[1]}(" not in (ROOT / one[0]).read_text("utf-8")] == []
+
+
 REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
 
 

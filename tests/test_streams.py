@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +14,7 @@ from factfold.errors import DecodingError, DefinitionError
 from factfold.events import RecordedEvent
 from factfold.storage.base import StoredEvent
 from factfold.streams import event_types_of, stream, system_stream_type, types_of
-from tests.sources import run
+from tests.sources import PRELUDE, python_3_12, run
 
 
 @dataclass(frozen=True)
@@ -146,159 +145,8 @@ def test_an_event_that_cannot_be_decoded_is_named_by_stream_version_position_and
     assert f"account:alice, version 3, position 17: the event of type '{type}'" in str(error)
 
 
-# -- Annotations -------------------------------------------------------------------------------------------------------
-
-PRELUDE = """
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, NewType, Never, Optional, TypeVar, Union, TYPE_CHECKING
-from factfold.events import event as event_class
-from factfold.streams import stream
-frozen = dataclass(frozen=True)
-@frozen
-class Opened:
-    owner: str
-@frozen
-class Deposited:
-    amount: int
-T = TypeVar("T")
-"""
-FOLDS = [
-    "def f(state: int, event: Opened | Deposited) -> int: return state",
-    "def f(state: int, event: Union[Opened, Deposited]) -> int: return state",
-    "def f(state: int, event: 'Opened | Deposited') -> int: return state",
-    "def f(state: int, event: Union['Opened', 'Deposited']) -> int: return state",
-    "def f(state: int, event: Annotated[Opened | Annotated[Deposited, 2], [1]]) -> int: return state",
-    "def f(state: int, event: Opened | Deposited, /) -> int: return state",
-    "def f(state: int, event: Opened | Deposited, id: str = '') -> int: return state",
-]
-
-
-@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
-@pytest.mark.parametrize("fold", FOLDS)
-def test_events_are_taken_from_the_annotation_of_the_second_parameter(future: str, fold: str) -> None:
-    module = run(f"{future}{PRELUDE}\n@stream('x', initial=0)\n{fold}")
-    assert module.f.event_types == (module.Opened, module.Deposited)
-
-
-ALIASES = [
-    "Events = Opened | Deposited",
-    "Events = Union['Opened', Deposited]",
-    "One = Opened\nTwo = Deposited | One\nEvents = Annotated[One | Two, 'all of them']",
-    "Other = NewType('Other', Deposited)\nEvents = Opened | Other",
-    "from typing_extensions import TypeAliasType\nEvents = TypeAliasType('Events', Opened | Deposited)",
-    (
-        "from typing_extensions import TypeAliasType\n"
-        "E = TypeAliasType('E', Union[T, Deposited], type_params=(T,))\nEvents = E[Opened]"
-    ),
-]
-NEW_ALIASES = [
-    "type Events = Opened | Deposited",
-    "type Events = Opened | Two\ntype Two = Deposited",
-    "type Or[A] = A | Deposited\ntype Events = Or[Opened]",
-]
-python_3_12 = pytest.mark.skipif(sys.version_info < (3, 12), reason="the `type` statement came with Python 3.12")
-
-
-@pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
-@pytest.mark.parametrize("alias", [*ALIASES, *(pytest.param(alias, marks=python_3_12) for alias in NEW_ALIASES)])
-@pytest.mark.parametrize("local", [False, True])
-def test_aliases_are_seen_through_in_modules_and_in_functions(future: str, alias: str, local: bool) -> None:
-    body = f"{alias}\n@stream('x', initial=0)\ndef f(state: int, event: Events) -> int: return state"
-    if local:
-        indented = body.replace("\n", "\n    ")
-        body = f"def make():\n    {indented}\n    return f\nf = make()"
-    module = run(f"{future}{PRELUDE}\n{body}")
-    assert set(module.f.event_types) == {module.Opened, module.Deposited}
-
-
-def test_classes_may_be_local_to_functions_under_postponed_annotations() -> None:
-    module = run("""
-        from __future__ import annotations
-        from dataclasses import dataclass
-        from factfold.streams import stream
-
-        def outer():
-            @dataclass(frozen=True)
-            class Line:
-                price: int
-            def inner():
-                @dataclass(frozen=True)
-                class Added:
-                    line: Line
-                @dataclass(frozen=True)
-                class Cart:
-                    lines: tuple[Line, ...] = ()
-                @stream("cart", initial=Cart())
-                def carts(state: Cart, event: Added) -> Cart:
-                    return Cart((*state.lines, event.line))
-                return carts, Added(Line(5)), Cart((Line(5),))
-            return inner()
-    """)
-    carts, event, expected = module.outer()
-    _, twin = carts.fold.by_class[type(event)].encode(event)
-    assert carts.fold.evolve(carts.initial, twin, "x") == expected
-
-
-def test_a_fold_may_be_defined_in_the_body_of_a_class() -> None:
-    module = run("""
-        from __future__ import annotations
-        from dataclasses import dataclass
-        from factfold.streams import stream
-
-        class Shop:
-            @dataclass(frozen=True)
-            class Opened:
-                name: str
-            @stream("shop", initial=0)
-            def shops(state: int, event: Opened) -> int:
-                return state + 1
-    """)
-    assert module.Shop.shops.event_types == (module.Shop.Opened,)
-
-
-def test_local_names_of_a_caller_do_not_count() -> None:
-    module = run("""
-        from __future__ import annotations
-        from factfold.streams import stream
-
-        def define():
-            @stream("x", initial=0)
-            def f(state: int, event: Local) -> int:
-                return state
-            return f
-
-        def caller():
-            class Local: pass
-            return define()
-    """)
-    with pytest.raises(DefinitionError, match="the name `Local` in `event: Local` cannot be resolved"):
-        module.caller()
-
-
-def test_the_same_local_name_means_the_nearest_one() -> None:
-    module = run("""
-        from __future__ import annotations
-        from dataclasses import dataclass
-        from factfold.streams import stream
-
-        @dataclass(frozen=True)
-        class E:
-            far: int
-
-        def define():
-            @dataclass(frozen=True)
-            class E:
-                near: int
-            @stream("x", initial=0)
-            def f(state: int, event: E) -> int:
-                return state
-            return f
-    """)
-    assert module.define().event_types != (module.E,)
-
-
 # -- What is refused ---------------------------------------------------------------------------------------------------
+
 
 REFUSED = [
     # annotations that are missing or say nothing
@@ -475,85 +323,6 @@ def test_snapshot_every_is_a_number_of_events(every: Any) -> None:
 def test_snapshot_version_is_a_whole_number(version: Any) -> None:
     with pytest.raises(DefinitionError, match="snapshot_version is a whole number from 1 on"):
         stream("x", initial=0, snapshot_version=version)
-
-
-# -- States that could be changed in place -----------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Counted:
-    counts: Mapping[str, int] = field(default_factory=dict)
-    words: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
-class Configured:
-    settings: Mapping[str, int]
-
-
-def careless(state: Counted, event: Opened | Configured) -> Counted:
-    """Does what one must not do: changes what it was given."""
-    counts: Any = state.counts
-    if isinstance(event, Configured):
-        return replace(state, counts=event.settings)
-    counts[event.owner] = counts.get(event.owner, 0) + 1
-    return state
-
-
-def test_a_fold_that_changes_the_state_in_place_never_changes_the_one_that_it_was_given() -> None:
-    counted = stream("counted", initial=Counted())(careless)
-    before = Counted({"a": 1}, ["x"])
-    after = counted.fold.evolve(before, Opened("a"), "")
-    assert before == Counted({"a": 1}, ["x"])
-    assert after == Counted({"a": 2}, ["x"])
-
-
-def test_a_fold_that_changes_the_state_in_place_never_changes_the_initial_state() -> None:
-    initial = Counted()
-    counted = stream("counted", initial=initial)(careless)
-    counted.fold.evolve(counted.fold.initial, Opened("a"), "")
-    assert counted.fold.initial == counted.initial == Counted()
-    initial.counts["late"] = 1  # type: ignore[index]  # what is tried here
-    assert counted.fold.initial == Counted()
-
-
-def test_a_state_never_shares_a_mapping_with_an_event() -> None:
-    counted = stream("counted", initial=Counted())(careless)
-    event = Configured({"a": 1})
-    state: Any = counted.fold.evolve(Counted(), event, "")
-    assert state.counts == {"a": 1}
-    state.counts["b"] = 2
-    assert event == Configured({"a": 1})
-
-
-def test_what_a_command_is_shown_is_a_copy() -> None:
-    counted = stream("counted", initial=Counted())(careless)
-    assert counted.fold.show is not None
-    state = Counted({"a": 1})
-    shown: Any = counted.fold.show(state)
-    shown.counts["a"] = 2
-    assert state == Counted({"a": 1})
-
-
-def test_a_state_that_nobody_else_holds_is_advanced_without_a_copy() -> None:
-    counted = stream("counted", initial=Counted())(careless)
-    state = Counted({"a": 1})
-    assert counted.fold.advance(state, Opened("a"), "") is state
-    assert state == Counted({"a": 2})
-
-
-def test_a_deeply_immutable_state_is_never_copied() -> None:
-    assert accounts.fold.show is None
-    assert accounts.fold.evolve is accounts.fold.advance
-    assert balances.fold.show is None
-
-
-def test_a_fold_with_an_id_on_a_state_with_a_mapping_gets_all_three() -> None:
-    @stream("seen", initial={})
-    def seen(state: Mapping[str, int], event: Deposited, id: str) -> Mapping[str, int]:
-        return {**state, id: event.amount}
-
-    assert seen.fold.evolve({"a": 1}, Deposited(2), "b") == {"a": 1, "b": 2}
 
 
 # -- What is defined in this process -----------------------------------------------------------------------------------

@@ -20,6 +20,11 @@ Call: TypeAlias = tuple[Any, ...]
 Outcome: TypeAlias = Receipt[Any] | BaseException
 
 
+def results(outcomes: list[Outcome]) -> list[object]:
+    """What each command returned, or the class of what it raised."""
+    return [each.result if isinstance(each, Receipt) else type(each) for each in outcomes]
+
+
 class Together(Protocol):
     """A store on a `Faulty` storage; `execute` has all calls in one batch, in this order, and gives their outcomes.
 

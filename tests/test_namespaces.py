@@ -1,0 +1,80 @@
+"""Namespaces: logs of their own, whose stores share connections and are closed with the one that has these."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from factfold import (
+    Store,
+    StoreClosedError,
+)
+from factfold.storage.base import Storage
+from tests.conftest import MakeStore
+from tests.ledger import accounts, deposit
+from tests.racing import eventually, start
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left_behind() -> Iterator[None]:
+    """Closing a store ends the threads that it started."""
+    before = set(threading.enumerate())
+    yield
+    eventually(lambda: {thread for thread in threading.enumerate() if thread.name == "factfold"} <= before)
+
+
+def test_namespaces_are_logs_of_their_own(store: Store) -> None:
+    other = store.namespace("other")
+    store.execute(deposit, "ann", 1)
+    other.execute(deposit, "ann", 10)
+    store.execute_once("key", deposit, "ann", 1)
+
+    assert not other.execute_once("key", deposit, "ann", 10).repeated
+    assert (store.state(accounts("ann")).balance, other.state(accounts("ann")).balance) == (2, 20)
+    assert (store.head(), other.head()) == (3, 3)
+    assert [recorded.position for recorded in other.log()] == [1, 2]
+    assert other.verify(accounts).ok
+
+
+def test_a_namespace_is_found_again(make_store: MakeStore) -> None:
+    make_store(namespace="other").execute(deposit, "ann", 10)
+    assert make_store().namespace("other").state(accounts("ann")).balance == 10
+    assert make_store(namespace="Ünïcode 1").head() == 0
+
+
+def test_a_namespace_can_be_closed_on_its_own(store: Store) -> None:
+    other = store.namespace("other")
+    other.execute(deposit, "ann", 1)
+    other.close()
+
+    with pytest.raises(StoreClosedError):
+        other.execute(deposit, "ann", 1)
+    assert store.execute(deposit, "ann", 1).result == 1
+    assert store.namespace("other").state(accounts("ann")).balance == 1
+
+
+def test_a_store_closes_its_namespaces(store: Store) -> None:
+    others = [store.namespace("a"), store.namespace("a").namespace("b")]
+    for each in others:
+        each.execute(deposit, "ann", 1)
+    store.close()
+    for each in others:
+        with pytest.raises(StoreClosedError):
+            each.head()
+
+
+def test_writers_of_two_namespaces_do_not_disturb_each_other(storage: Storage) -> None:
+    with Store(storage) as store:
+        stores = [store, store.namespace("a"), store.namespace("b")]
+
+        def fill(each: Store) -> None:
+            for _ in range(20):
+                each.execute(deposit, "ann", 1)
+
+        started = [start(fill, each) for each in stores * 2]
+        for each in started:
+            each.result()
+        assert [each.state(accounts("ann")).balance for each in stores] == [40] * 3
+        assert [each.stats().conflicts for each in stores] == [0] * 3
