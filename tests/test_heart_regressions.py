@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import pytest
 
-from factfold import Transaction, View, stream
+from factfold import Stream, Transaction, stream
 from factfold.errors import LogDivergedError, StoreUnavailableError
 from factfold.job import Job, Turn
 from factfold.requests import Request
@@ -17,6 +18,8 @@ from tests.properties.boxes import Blue, BrokenError, Event, Red, boxes, fragile
 from tests.properties.driven import DrivenHeart
 from tests.properties.interleaving import append_blindly, restore_backup
 from tests.properties.model import AnyStream
+
+E = TypeVar("E")
 
 
 @stream("box", initial=False)
@@ -52,9 +55,8 @@ def state(at: AnyStream) -> Callable[[Transaction], object]:
     return lambda tx: read_state(tx, at)
 
 
-def put(tx: Transaction, at: AnyStream, *events: Event) -> None:
-    view: View[object, Event] = tx.read(at)
-    view.append(*events)
+def put(tx: Transaction, at: Stream[object, E], *events: E) -> None:
+    tx.read(at).append(*events)
 
 
 def strangers_append(memory: Memory, id: str, *events: Event) -> None:

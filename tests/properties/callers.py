@@ -51,9 +51,9 @@ def with_threads(
             store = stores[number % len(stores)]
             barrier.wait(PATIENCE)
             for index in range(number, len(commands), THREADS):
-                since, key, outcome = store.head(), keys[index], None
+                since, key, command = store.head(), keys[index], commands[index]
+                outcome: Receipt[Any] | Exception
                 try:
-                    command = commands[index]
                     outcome = store.execute(command) if key is None else store.execute_once(key, command)
                 except Exception as error:
                     outcome = error

@@ -142,7 +142,9 @@ class DrivenHeart:
         """Whether what the leader asks for can be done now: another writer may hold the lock."""
         if self.request is None or self.answered:
             return False
-        return self.log._held or not (isinstance(self.request, Append | Lock | Resolve) and self._writers.locked())
+        return bool(self.log._held) or not (
+            isinstance(self.request, Append | Lock | Resolve) and self._writers.locked()
+        )
 
     def lead(self) -> None:
         """A leader begins, and works until it has to ask for something."""

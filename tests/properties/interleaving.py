@@ -31,6 +31,7 @@ from tests.properties.model import facts_of
 from tests.properties.programs import IDS, Program, poisoned
 
 Action = Callable[[], object]
+KINDS_OF_EVENTS: tuple[type[Event], ...] = (Red, Blue, Knot)
 ENOUGH = 10_000
 SOME_STREAMS = (("box:0",), ("pot:0",), ("box:0", "pot:0"), ("box:0", "box:1"))
 
@@ -128,8 +129,9 @@ class Interleaving:
     def _do(self, actions: Sequence[Action]) -> None:
         """Does one of these, and tells about it in the report on a failure."""
         action = self.chance.choose(actions)
-        what, given = getattr(action, "func", action), getattr(action, "args", ())
-        whose = [f"heart {number}" for number, heart in enumerate(self.hearts) if heart in (what.__self__, *given)]
+        what, given = (action.func, action.args) if isinstance(action, partial) else (action, ())
+        owner = getattr(what, "__self__", None)
+        whose = [f"heart {number}" for number, heart in enumerate(self.hearts) if heart in (owner, *given)]
         numbers = [str(each) for each in given if isinstance(each, int)]
         note(" ".join([*["   "] * self._depth, what.__name__.strip("_"), *numbers, *whose]))
         action()
@@ -213,8 +215,8 @@ class Interleaving:
         events: list[tuple[Event, tuple[str, ...]]] = []
         for _ in range(count):
             self._numbers += 1
-            kind = self.chance.choose((Red, Blue, Knot))
-            events.append((kind(self._numbers), self.chance.choose((*SOME_STREAMS, *self._in_question()))))
+            event = self.chance.choose(KINDS_OF_EVENTS)(self._numbers)
+            events.append((event, self.chance.choose((*SOME_STREAMS, *self._in_question()))))
         append_blindly(self.memory, events)
 
     def _in_question(self) -> list[tuple[str, ...]]:

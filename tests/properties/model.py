@@ -119,7 +119,7 @@ class Outcome(NamedTuple):
     """What became of a command: its result, or the exception; and what it appended."""
 
     result: object
-    error: Exception | None
+    error: BaseException | None
     appended: Sequence[Fact]
 
     @property

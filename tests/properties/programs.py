@@ -57,8 +57,8 @@ def standing(tx: Transaction) -> Run:
     overlay = tx._overlay
     head = overlay._cache.head
     assert head is not None
-    before = [Fact(as_event(pending.twin), pending.streams) for pending in overlay.events]
-    return Run(head.position, tuple(fact for fact in before if fact.event is not None))
+    before = [(as_event(pending.twin), pending.streams) for pending in overlay.events]
+    return Run(head.position, tuple(Fact(event, streams) for event, streams in before if event is not None))
 
 
 # -- What a program is made of -----------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ class _Interpreter:
         return " ".join(f"{view.stream.id}={view.state}" for view in self._views)
 
 
-def as_event(twin: object) -> Any:
+def as_event(twin: object) -> Event | None:
     """An event of a program; None for those of the library itself."""
     return twin if isinstance(twin, Event) else None
 
@@ -350,4 +350,5 @@ def _look(chance: Chance) -> Look:
 
 
 def _lens(chance: Chance) -> int:
-    return chance.choose((0, 0, *range(len(LENSES))))
+    lenses: tuple[int, ...] = (0, 0, *range(len(LENSES)))
+    return chance.choose(lenses)

@@ -91,4 +91,8 @@ def test_nothing_is_decided_on_a_past_that_is_gone(
         world.check()
         for heart in world.hearts:
             heart.submit(do_nothing)
-            heart.step_until(lambda heart=heart: not heart.heart.has_work)
+            heart.step_until(partial(is_idle, heart))
+
+
+def is_idle(heart: DrivenHeart) -> bool:
+    return not heart.heart.has_work
