@@ -231,7 +231,7 @@ def test_a_reader_of_the_output_may_stop_early(library: str) -> None:
 
 def test_a_missing_extra_is_named() -> None:
     blocked = "import sys; sys.modules['typer'] = None; from factfold.cli import main; main()"
-    result = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False, timeout=60)
     assert result.returncode == 1
     assert "pip install 'factfold[cli]'" in result.stderr
     assert len(result.stderr.splitlines()) == 1

@@ -235,5 +235,5 @@ class Deposited:
 event_type(Deposited).encode(Deposited(5))
 print([name for name in ("pydantic", "attr", "attrs") if name in sys.modules])
 """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, text=True, timeout=60)
     assert done.stdout.strip() == "[]"

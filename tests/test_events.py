@@ -439,5 +439,5 @@ sys.stdout.buffer.write(ours + theirs)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_makes_other_ids() -> None:
     # in a process without other threads, where forking is safe
-    ids = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, check=True).stdout
+    ids = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, check=True, timeout=60).stdout
     assert len({ids[index : index + 16] for index in range(0, len(ids), 16)}) == 200

@@ -22,7 +22,7 @@ HEADER = " customer_id  date number_of_cds  dollar_value\r\n"
 
 def test_the_bank_runs_as_a_script_and_tells_what_happens() -> None:
     script = [sys.executable, str(ROOT / "examples" / "bank.py")]
-    result = subprocess.run(script, capture_output=True, text=True, check=True)
+    result = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
     lines = result.stdout.splitlines()
     assert lines[:2] == [
         "alice deposits 100 EUR and has 100.00 EUR",

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 
 import pytest
 
 from factfold import (
+    AsyncStore,
     Store,
     StoreClosedError,
 )
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
 from tests.ledger import accounts, deposit
-from tests.racing import eventually, start
+from tests.racing import eventually, soon, start
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +66,45 @@ def test_a_store_closes_its_namespaces(store: Store) -> None:
     for each in others:
         with pytest.raises(StoreClosedError):
             each.head()
+
+
+def test_a_closed_store_gives_no_namespace(store: Store) -> None:
+    other = store.namespace("other")
+    other.close()
+    with pytest.raises(StoreClosedError, match="'other'"):
+        other.namespace("third")
+    store.close()
+    with pytest.raises(StoreClosedError, match="'default'"):
+        store.namespace("third")
+
+
+def test_a_namespace_outlives_the_one_that_it_was_made_through(store: Store) -> None:
+    other = store.namespace("a").namespace("b")
+    assert other.execute(deposit, "ann", 1).result == 1
+    store.namespace("a").close()
+    assert other.execute(deposit, "ann", 1).result == 2
+
+
+def test_a_namespace_that_nobody_has_any_more_is_let_go(storage: Storage) -> None:
+    with Store(storage) as store:
+        other = store.namespace("other")
+        other.execute(deposit, "ann", 1)
+        trace, trace_of_its_log = weakref.ref(other), weakref.ref(other._ready()[1])
+        del other
+        gc.collect()
+        assert trace() is None
+        assert trace_of_its_log() is None
+        assert store.namespace("other").state(accounts("ann")).balance == 1
+
+
+async def test_a_namespace_of_an_async_store_is_let_go_too(storage: Storage) -> None:
+    async with AsyncStore(storage) as store:
+        other = store.namespace("other")
+        await other.execute(deposit, "ann", 1)
+        trace = weakref.ref(other)
+        del other
+        await soon(lambda: gc.collect() >= 0 and trace() is None)  # its leading task has a last step to do
+        assert (await store.namespace("other").state(accounts("ann"))).balance == 1
 
 
 def test_writers_of_two_namespaces_do_not_disturb_each_other(storage: Storage) -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
+from weakref import WeakSet
 
 from factfold.batch import Heart
 from factfold.codec import Transform
@@ -65,7 +66,6 @@ class AsyncStore:
     ) -> None:
         self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform)
         self._connections = _Connections(self._settings.storage)
-        self._siblings: list[AsyncStore] = []
         self._owner = True
         self._begin()
 
@@ -273,22 +273,26 @@ class AsyncStore:
     def namespace(self, name: str) -> AsyncStore:
         """A store for another namespace of the same storage, which shares the connections and threads.
 
-        It is closed with this one, or on its own.
+        It is closed with the store that was made first and has the connections, or on its own.
+
+        Raises:
+            InvalidNamespaceError: the name cannot be used.
+            StoreClosedError: this store is closed.
         """
         refuse_inside_command()
+        self._check_open()
         sibling = AsyncStore.__new__(AsyncStore)
         sibling._settings = self._settings.sibling(name)
         sibling._connections = self._connections
-        sibling._siblings = []
         sibling._owner = False
         sibling._begin()
-        self._siblings.append(sibling)
+        self._connections.sharing.add(sibling)
         return sibling
 
     async def close(self) -> None:
         """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
         refuse_inside_command()
-        for sibling in self._siblings:
+        for sibling in list(self._connections.sharing) if self._owner else ():
             await sibling.close()
         self._closed = True
         heart = self._heart
@@ -320,8 +324,7 @@ class AsyncStore:
 
     async def _ready(self) -> tuple[Heart, AsyncLog]:
         """The heart and the log, opened at the first use."""
-        if self._closed:
-            raise StoreClosedError(f"{self!r} is closed: open another one")
+        self._check_open()
         loop = asyncio.get_running_loop()
         if self._loop is not loop:
             if self._loop is not None:
@@ -339,6 +342,10 @@ class AsyncStore:
                     engine.capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
                 )
         return self._heart, self._log
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(f"{self!r} is closed: open another one")
 
     # -- inside: the tasks around the heart ------------------------------------------------------------------------
 
@@ -450,9 +457,10 @@ def _interrupts(job: Job) -> bool:
 
 
 class _Connections:
-    """An engine that sibling stores share, opened at the first use."""
+    """An engine that sibling stores share, opened at the first use. It keeps none of them (`sharing`) alive."""
 
     def __init__(self, storage: Storage) -> None:
+        self.sharing: WeakSet[AsyncStore] = WeakSet()
         self._storage = storage
         self._engine: asyncio.Task[AsyncEngine] | None = None
         self._closed = False

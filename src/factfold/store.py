@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from types import TracebackType
 from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
+from weakref import WeakSet
 
 from factfold.batch import Heart
 from factfold.codec import Transform
@@ -63,7 +64,6 @@ class Store:
     ) -> None:
         self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform)
         self._connections = _Connections(self._settings.storage)
-        self._siblings: list[Store] = []
         self._owner = True
         self._begin()
         _fork.register(self)
@@ -268,23 +268,27 @@ class Store:
     def namespace(self, name: str) -> Store:
         """A store for another namespace of the same storage, which shares the connections.
 
-        It is closed with this one, or on its own.
+        It is closed with the store that was made first and has the connections, or on its own.
+
+        Raises:
+            InvalidNamespaceError: the name cannot be used.
+            StoreClosedError: this store is closed.
         """
         refuse_inside_command()
+        self._check_open()
         sibling = Store.__new__(Store)
         sibling._settings = self._settings.sibling(name)
         sibling._connections = self._connections
-        sibling._siblings = []
         sibling._owner = False
         sibling._begin()
         _fork.register(sibling)
-        self._siblings.append(sibling)
+        self._connections.share(sibling)
         return sibling
 
     def close(self) -> None:
         """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
         refuse_inside_command()
-        for sibling in self._siblings:
+        for sibling in self._connections.sharing() if self._owner else ():
             sibling.close()
         with self._guard:
             self._closed = True
@@ -314,8 +318,7 @@ class Store:
 
     def _ready(self) -> tuple[Heart, Log]:
         """The heart and the log, opened at the first use."""
-        if self._closed:
-            raise StoreClosedError(f"{self!r} is closed: open another one")
+        self._check_open()
         if self._heart is not None and self._log is not None:
             return self._heart, self._log
         with self._opening:
@@ -326,6 +329,10 @@ class Store:
                     engine.capabilities, self._guard, notify=_notify, interrupts=self._interrupts
                 )
             return self._heart, self._log
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreClosedError(f"{self!r} is closed: open another one")
 
     # -- inside: the threads around the heart ----------------------------------------------------------------------
 
@@ -449,11 +456,12 @@ def _notify(job: Job) -> None:
 
 
 class _Connections:
-    """An engine that sibling stores share, opened at the first use."""
+    """An engine that sibling stores share, opened at the first use. It keeps none of them alive."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._engine: Engine | None = None
+        self._sharing: WeakSet[Store] = WeakSet()
         self._closed = False
         self._lock = threading.Lock()
         _fork.register(self)
@@ -465,6 +473,16 @@ class _Connections:
             if self._engine is None:
                 self._engine = self._storage.open()
             return self._engine
+
+    def share(self, sibling: Store) -> None:
+        """Notes a store that has to be closed before the engine is."""
+        with self._lock:
+            self._sharing.add(sibling)
+
+    def sharing(self) -> list[Store]:
+        """The siblings that somebody still has."""
+        with self._lock:
+            return list(self._sharing)
 
     def close(self) -> None:
         with self._lock:

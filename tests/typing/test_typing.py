@@ -61,7 +61,7 @@ def pyright_faults(unmarked: Path) -> Faults:
     }
     (unmarked / "pyrightconfig.json").write_text(json.dumps(config))
     command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(unmarked)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=140)
     assert done.returncode in (0, 1), done.stderr
     found = json.loads(done.stdout)["generalDiagnostics"]
     return _collected([(one["file"], one["range"]["start"]["line"] + 1, one["rule"]) for one in found], unmarked)

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from uuid import UUID
+from weakref import WeakSet
 
 from factfold.errors import AppendRefusedError, LogDivergedError, StoreClosedError, StoreUnavailableError
 from factfold.storage import _fork
@@ -49,7 +50,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._namespaces: dict[str, _Namespace] = {}
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._resting: list[_Namespace] = []
         _fork.register(self)
 
@@ -62,12 +63,12 @@ class Memory:
         return ThreadedEngine(self.open())
 
     def namespace(self, name: str) -> _Namespace:
-        with self._lock:
+        with self.lock:
             return self._namespaces.setdefault(name, _Namespace())
 
     def before_fork(self) -> None:
         """Waits for the writers, so that the child's copy is whole."""
-        self._lock.acquire()
+        self.lock.acquire()
         self._resting = [
             namespace for namespace in self._namespaces.values() if namespace.writers.acquire(timeout=LOCK_TIMEOUT)
         ]
@@ -75,13 +76,13 @@ class Memory:
     def after_fork_in_parent(self) -> None:
         for namespace in self._resting:
             namespace.writers.release()
-        self._lock.release()
+        self.lock.release()
 
     def after_fork_in_child(self) -> None:
         for namespace in self._namespaces.values():
             namespace.writers = threading.Lock()
             namespace.grown = threading.Condition()
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
 
 
 class _Namespace:
@@ -104,18 +105,22 @@ class MemoryEngine:
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
-        self._logs: list[MemoryLog] = []
+        self._logs: WeakSet[MemoryLog] = WeakSet()
         self.closed = False
 
     def log(self, namespace: str) -> MemoryLog:
         if self.closed:
             raise StoreClosedError("memory: the store is closed")
-        self._logs.append(MemoryLog(self, self._memory.namespace(namespace), f"memory: [{namespace}]"))
-        return self._logs[-1]
+        log = MemoryLog(self, self._memory.namespace(namespace), f"memory: [{namespace}]")
+        with self._memory.lock:
+            self._logs.add(log)
+        return log
 
     def close(self) -> None:
         self.closed = True
-        for log in self._logs:
+        with self._memory.lock:
+            logs = list(self._logs)
+        for log in logs:
             log.end()
 
 
