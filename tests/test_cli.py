@@ -156,6 +156,22 @@ def test_another_namespace_can_be_looked_into(library: str) -> None:
     assert run("verify", library, "--namespace", "other").stdout == "whole: 6 events in 2 streams\n"
 
 
+@pytest.mark.parametrize("command", [("streams",), ("log",), ("verify",), ("show", "cli.shelf:a")])
+def test_a_namespace_that_is_not_there_is_refused_and_not_made(command: tuple[str, ...], library: str) -> None:
+    path = Path(library.removeprefix("sqlite:///"))
+    before = path.read_bytes(), sorted(path.parent.iterdir())
+    result = run(command[0], library, *command[1:], "--namespace", "other")
+    assert_refused(result, "no namespace 'other'", "it has 'default'")
+    assert (path.read_bytes(), sorted(path.parent.iterdir())) == before
+
+
+def test_of_many_namespaces_a_few_are_named(library: str) -> None:
+    with Store(library) as store:
+        for number in range(9):
+            store.namespace(f"tenant-{number}").head()
+    assert_refused(run("log", library, "--namespace", "tenant-9"), "'tenant-3' and 5 more")
+
+
 # -- bad input ---------------------------------------------------------------------------------------------------------
 
 

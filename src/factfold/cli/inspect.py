@@ -23,9 +23,12 @@ from factfold.cli.output import (
     recorded_at,
 )
 from factfold.events import check_category
-from factfold.storage import Storage, open_storage
+from factfold.storage import Inspectable, Storage, open_storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
+
+NAMED = 5
+"""How many namespaces are named where the one that is asked for is none of them."""
 
 
 def streams(url: str, namespace: str, category: str | None) -> None:
@@ -80,12 +83,12 @@ def verify(url: str, namespace: str) -> bool:
 
 @contextmanager
 def _opened(url: str, namespace: str) -> Generator[Store]:
-    with Store(_existing(url), namespace=namespace) as store:
+    with Store(_existing(url, namespace), namespace=namespace) as store:
         yield store
 
 
-def _existing(url: str) -> Storage:
-    """The storage behind a url, if there is something to look into: looking must not make a database."""
+def _existing(url: str, namespace: str) -> Storage:
+    """The storage behind a url, if there is something to look into: looking must make no database and no namespace."""
     storage = open_storage(url)
     if isinstance(storage, Memory):
         fail("memory: lives and ends with its process, there is nothing in it to look into")
@@ -95,4 +98,7 @@ def _existing(url: str) -> Storage:
             fail(f"{url}: there is no file {str(path)!r}")
         if not path.stat().st_size:
             fail(f"{url}: the file {str(path)!r} is empty, no store has used it yet")
+    if isinstance(storage, Inspectable) and namespace not in (present := storage.namespaces()):
+        others = ", ".join(map(repr, present[:NAMED])) + (f" and {len(present) - NAMED} more" * (len(present) > NAMED))
+        fail(f"{url} has no namespace {namespace!r}, it has {others or 'none at all'}")
     return storage

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from importlib import resources
 from pathlib import Path
 
@@ -111,6 +112,18 @@ def prepare(connection: sqlite3.Connection, name: str, pause: Pause) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
     connection.execute("COMMIT")
+
+
+def namespaces_in(path: str, name: str, timeout: float) -> list[str]:
+    """The names of all namespaces of a file, which is left as it is. Refuses what `prepare` refuses."""
+    try:
+        with closing(connect(path, "rw", timeout)) as connection:
+            connection.execute("BEGIN")
+            if not _version(connection, name):
+                return []
+            return [found for (found,) in connection.execute(_TEXTS["namespaces"])]
+    except sqlite3.Error as error:
+        raise storage_error(error, name) from error
 
 
 def find_namespace(connection: sqlite3.Connection, namespace: str) -> int | None:

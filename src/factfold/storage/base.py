@@ -12,7 +12,7 @@ both. `Log.append` is all or nothing. `factfold.testing.StorageContract` asks an
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from msgspec import Struct
 
@@ -391,4 +391,13 @@ class Storage(Protocol):
 
     async def open_async(self) -> AsyncEngine:
         """Opens it for the running event loop. Raises the same."""
+        ...
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """A storage that tells which namespaces it has, for those who only look: it makes none, and opens none."""
+
+    def namespaces(self) -> Sequence[str]:
+        """Their names. Raises as `Storage.open`."""
         ...

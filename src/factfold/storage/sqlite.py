@@ -16,6 +16,7 @@ from typing import Literal
 from factfold.errors import InvalidUrlError, StorageFormatError
 from factfold.storage._sqlite_connections import Turn
 from factfold.storage._sqlite_database import Database
+from factfold.storage._sqlite_format import namespaces_in
 from factfold.storage._sqlite_tables import VERIFY_PAGE, Tables, quick_check
 from factfold.storage.base import (
     Append,
@@ -76,6 +77,10 @@ class SQLite:
         database = Database(os.fspath(self.path), self.name, self.synchronous, self.timeout)
         database.open()
         return SQLiteEngine(database, durable=self.synchronous == "full")
+
+    def namespaces(self) -> Sequence[str]:
+        """The names of the namespaces that the file has. Raises the same; makes no file, and changes nothing in it."""
+        return namespaces_in(os.path.abspath(self.path), self.name, self.timeout)
 
     async def open_async(self) -> AsyncEngine:
         """Opens the file, to be worked on in threads of its own. Raises the same."""

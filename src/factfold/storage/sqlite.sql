@@ -38,6 +38,9 @@ CREATE TABLE places_N (
     PRIMARY KEY (place, key)
 );
 
+-- name: namespaces
+SELECT name FROM namespaces ORDER BY name;
+
 -- name: find_namespace
 SELECT id FROM namespaces WHERE name = ?1;
 
