@@ -77,7 +77,7 @@ def define(category: str, initial: object, function: Callable[..., object], name
     _check_initial(initial, states, name)
     by_class = {cls: _event_type(cls, name, names) for cls in events}
     show_state = copier(states, where, names)
-    advance = _with_own_events(_with_three(function, bool(with_id)), by_class, names)
+    advance = _with_own_events(_contained(function, bool(with_id), name), by_class, names)
     by_name = _by_name(by_class, name)
     return Fold(
         name=name,
@@ -158,8 +158,22 @@ def _check_initial(initial: object, states: Sequence[object], name: str) -> None
 # -- What is put around the function -----------------------------------------------------------------------------------
 
 
-def _with_three(function: Callable[..., object], with_id: bool) -> Evolve:
-    return function if with_id else lambda state, event, _id: function(state, event)
+def _contained(function: Callable[..., object], with_id: bool, name: str) -> Evolve:
+    """The function with three parameters, and with ordinary exceptions only.
+
+    A fold runs wherever events are folded: in another caller's thread, in a task of the store. `SystemExit` or
+    `CancelledError` would end that one. KeyboardInterrupt is left alone: as a rule it is not the fold's.
+    """
+
+    def evolve(state: object, event: object, stream: str) -> object:
+        try:
+            return function(state, event, stream) if with_id else function(state, event)
+        except (Exception, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            raise RuntimeError(f"{name} raised {error!r}, and a fold may raise ordinary exceptions only") from error
+
+    return evolve
 
 
 def _with_own_state(advance: Evolve, copy_state: Copier) -> Evolve:
