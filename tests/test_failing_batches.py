@@ -11,7 +11,9 @@ from factfold import (
     AppendRefusedError,
     ConflictError,
     EncodingError,
+    LockLostError,
     LogDivergedError,
+    OutcomeUnknownError,
     Receipt,
     Retry,
     StorageError,
@@ -33,6 +35,7 @@ from tests.ledger import (
     balance,
     deposit,
     open_account,
+    transfer,
     withdraw,
 )
 from tests.together import Call, MakeTogether, Together, results
@@ -243,6 +246,67 @@ def test_conflicts_that_exhaust_the_attempts_fail_the_writers_and_not_the_reader
     )
 
     assert results(outcomes) == [ConflictError, 2]
+
+
+def test_who_has_lost_is_told_on_which_streams_and_who_has_not_is_written(
+    make_together: MakeTogether, rival: Store
+) -> None:
+    together = make_together(retry=Retry(max_attempts=1))
+    for id in ("ann", "ben", "eve", "zoe"):
+        together.store.state(accounts(id))
+
+    def strangers() -> None:
+        rival.execute(deposit, "ann", 1)
+        rival.execute(deposit, "ben", 1)
+
+    outcomes = together.execute(
+        (deposit, "ann", 1), (transfer, "zoe", "ben", 0), (deposit, "eve", 1), (balance, "ann"), meanwhile=strangers
+    )
+
+    assert results(outcomes)[0::2] == [ConflictError, 1]
+    assert results(outcomes)[1::2] == [ConflictError, 1]
+    assert [each.streams for each in outcomes if isinstance(each, ConflictError)] == [("ledger:ann",), ("ledger:ben",)]
+    assert rival.state(accounts("eve")).balance == 1
+
+
+def test_what_only_a_reader_has_lost_fails_no_writer(make_together: MakeTogether, rival: Store) -> None:
+    together = make_together(retry=Retry(max_attempts=1))
+    for id in ("ann", "eve"):
+        together.store.state(accounts(id))
+
+    outcomes = together.execute(
+        (deposit, "eve", 1), (balance, "ann"), meanwhile=lambda: rival.execute(deposit, "ann", 1)
+    )
+
+    assert results(outcomes) == [1, 1]
+
+
+def test_a_last_append_that_is_found_not_to_have_happened_is_no_conflict(
+    make_together: MakeTogether, rival: Store
+) -> None:
+    together = make_together(retry=Retry(max_attempts=1))
+    together.store.state(accounts("ann"))
+    reason = OutcomeUnknownError("the connection broke")
+    together.faulty.before["append"] = once(raising(reason))
+
+    (outcome,) = together.execute((deposit, "ann", 1))
+
+    assert isinstance(outcome, StoreUnavailableError)
+    assert "the connection broke" in str(outcome) and "nothing of it was written" in str(outcome)
+    assert outcome.__cause__ is reason
+    assert together.store.stats().conflicts == 0
+    assert rival.head() == 0
+    assert together.store.execute(deposit, "ann", 1).result == 1
+
+
+def test_a_last_append_that_lost_its_lock_says_so(make_together: MakeTogether, rival: Store) -> None:
+    together = make_together(retry=Retry(max_attempts=1))
+    together.store.state(accounts("ann"))
+    together.faulty.before["append"] = once(raising(LockLostError("the lock was taken away")))
+
+    with pytest.raises(LockLostError, match="taken away"):
+        together.store.execute(deposit, "ann", 1)
+    assert rival.head() == 0
 
 
 def test_a_store_counts_what_it_does(make_store: MakeStore) -> None:

@@ -17,7 +17,6 @@ from msgspec import Struct
 from factfold.cache import Cache, Decode, Key
 from factfold.errors import (
     AppendRefusedError,
-    ConflictError,
     FactfoldError,
     LockLostError,
     LogDivergedError,
@@ -28,6 +27,7 @@ from factfold.errors import (
 from factfold.events import new_event_ids
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job
 from factfold.loads import Loading, LoadTask
+from factfold.losing import gone, losers
 from factfold.overlay import Overlay, Seal
 from factfold.requests import Answer, AskHead, Lock, Request, Resolve, Sleep, Steps, Unlock
 from factfold.retry import Retry
@@ -366,6 +366,7 @@ class Heart:
         try:
             attempt = 1
             locked = fresh = False
+            lost: StoreUnavailableError | None = None
             while batch.jobs:
                 self._count_attempt(batch)
                 if not batch.overlay.events:
@@ -388,8 +389,8 @@ class Heart:
                 except AppendRefusedError as error:
                     self._split(batch, error)
                     return
-                except LockLostError:
-                    answer = None
+                except LockLostError as error:
+                    answer, lost = None, error
                 except (StoreUnavailableError, LogDivergedError, StoreClosedError):
                     batch.append = None
                     raise
@@ -398,16 +399,20 @@ class Heart:
                     if answer is None and not isinstance(error, OutcomeUnknownError):
                         batch.append = None
                         raise
+                    lost = gone(error)
                 if isinstance(answer, Appended):
                     self._commit(batch, answer)
                     return
                 assert answer is None or isinstance(answer, Conflict)
                 append, batch.append = batch.append, None
-                self.counters.conflicts += 1
                 if answer is not None:
+                    self.counters.conflicts += 1
                     self._hear(batch, answer.news)
                 if attempt == self._retry.max_attempts:
-                    self._fail_writers(batch, ConflictError(_touched(batch, append, answer), attempt))
+                    if answer is not None:
+                        self._fail_losers(batch, losers(batch.jobs, append, answer, attempt))
+                    elif lost is not None:
+                        self._fail_writers(batch, lost)
                     return
                 if self._locks:
                     news = yield Lock(self._check(batch))
@@ -487,12 +492,21 @@ class Heart:
 
     def _fail_writers(self, batch: Batch, error: FactfoldError) -> None:
         """Those who wanted to write are told why they cannot; the others are decided without them."""
-        writers = [job for job in batch.jobs if job.events] or batch.jobs
-        others = [job for job in batch.jobs if job not in writers]
-        if others:
-            self._parts.appendleft(others)
-        batch.append, batch.jobs = None, writers
-        self._answer(writers, error)
+        self._fail_losers(batch, [(job, error) for job in batch.jobs if job.events or not batch.overlay.events])
+
+    def _fail_losers(self, batch: Batch, failed: Sequence[tuple[Job, FactfoldError]]) -> None:
+        """Each of these is told its error; the others are decided without them, those who write and who do not apart.
+
+        What only readers have lost must not fail a writer, nor keep it waiting.
+        """
+        jobs = [job for job, _ in failed]
+        others = [job for job in batch.jobs if job not in jobs]
+        for part in ([job for job in others if not job.events], [job for job in others if job.events]):
+            if part:
+                self._parts.appendleft(part)
+        batch.append, batch.jobs = None, jobs
+        for job, error in failed:
+            self._answer((job,), error)
 
     # -- answering -------------------------------------------------------------------------------------------------
 
@@ -548,11 +562,3 @@ class Heart:
         for stream in job.pins:
             self.cache.unpin(stream, job)
         job.pins.clear()
-
-
-def _touched(batch: Batch, append: Append, answer: Conflict | None) -> list[str]:
-    """The streams on which the batch lost."""
-    if answer is None:
-        return list(dict.fromkeys(stream for stream, _ in batch.overlay.boundary))
-    selections = append.check.selections
-    return list(dict.fromkeys(selections[index].stream for index in sorted(answer.news.touched)))

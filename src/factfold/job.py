@@ -45,6 +45,7 @@ class Job(Struct, eq=False):
         left: its caller has gone; nobody waits for the answer.
         result, error: what the last run gave.
         events: what the last run appended; `stored` are the same events as they stand in the log.
+        reads: what the last run read, if it appended something.
         missing: what the last run read and was not loaded.
         pins: the streams that are kept in the cache for it.
         time, ids: what all its runs get.
@@ -63,6 +64,7 @@ class Job(Struct, eq=False):
     result: object = None
     error: BaseException | None = None
     events: Sequence[Pending] = ()
+    reads: tuple[Key, ...] = ()
     stored: Sequence[StoredEvent] = ()
     attempts: int = 0
     missing: set[Key] = set()
@@ -143,6 +145,8 @@ class Job(Struct, eq=False):
             self.error = refusal_of_result(self.command, self.result)
         if self.error is None:
             self.events = tx.complete()
+            if self.events:
+                self.reads = tx.reads
         else:
             self.result, self.events = None, ()
             tx.abandon(decided=True)

@@ -255,6 +255,11 @@ class Transaction:
         """How many events this run has appended so far."""
         return len(self._events)
 
+    @property
+    def reads(self) -> tuple[Key, ...]:
+        """What this run rests on."""
+        return (*self._views, *self.broken)
+
     def trace(self) -> list[Read]:
         """What this run has read, in order, with what it found."""
         version = self._overlay.known_version
