@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from functools import partial
+from types import ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +18,7 @@ import pytest
 
 from factfold import (
     AsyncStore,
+    DecodingError,
     EncodingError,
     InvalidCommandError,
     InvalidStreamIdError,
@@ -32,8 +34,9 @@ from factfold.once import Once
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
 from tests.faults import Faulty, once, raising
-from tests.ledger import InsufficientFundsError, accounts, deposit, open_account, transfer, withdraw
+from tests.ledger import InsufficientFundsError, Transferred, accounts, deposit, open_account, transfer, withdraw
 from tests.racing import race, within
+from tests.sources import run
 from tests.together import Together
 
 
@@ -137,13 +140,66 @@ def test_an_event_of_several_streams_comes_back_as_it_was(store: Store) -> None:
     store.execute(deposit, "ann", 10)
     first = store.execute_once("key", transfer, "ann", "ben", 4)
     again = store.execute_once("key", transfer, "ann", "ben", 4)
-    # Which of the classes of that name in that category it is decoded as, is open: other tests have theirs.
-    assert [(each.position, each.id, dict(each.streams), each.type) for each in again.events] == [
-        (each.position, each.id, dict(each.streams), each.type) for each in first.events
+    assert again.events == first.events
+    assert [type(each.event) for each in again.events] == [type(each.event) for each in first.events] == [Transferred]
+
+
+def test_events_come_back_as_the_classes_that_they_were_of(make_store: MakeStore) -> None:
+    """Two modules have classes of one name in one category, and a third one a stream type that nobody uses."""
+    modules = [
+        run(f"""
+from dataclasses import dataclass
+from factfold import stream
+
+@dataclass(frozen=True)
+class Deposited:
+    amount: int
+
+@stream("twofold", initial={number})
+def tills(state: int, event: Deposited) -> int:
+    return state + event.amount
+""")
+        for number in range(3)
     ]
-    assert [msgspec.to_builtins(each.event) for each in again.events] == [
-        msgspec.to_builtins(each.event) for each in first.events
-    ]
+
+    def pay(tx: Transaction, *tills: ModuleType) -> None:
+        for module in tills:
+            tx.read(module.tills("till")).append(module.Deposited(5))
+
+    for number, used in enumerate([modules[:1], modules[1:2], [modules[1], modules[0], modules[1]]]):
+        first = make_store().execute_once(f"key-{number}", pay, *used)
+        again = make_store().execute_once(f"key-{number}", pay, *used)
+        assert [type(each.event) for each in first.events] == [module.Deposited for module in used]
+        assert again.repeated
+        assert again.events == first.events
+        assert [type(each.event) for each in again.events] == [module.Deposited for module in used]
+
+
+def test_an_event_that_its_class_does_not_read_any_more_is_told_of(storage: Storage) -> None:
+    source = """
+from dataclasses import dataclass
+from factfold import stream
+
+@dataclass(frozen=True)
+class Changed:
+    amount: {type}
+
+@stream("changing", initial=0)
+def changes(state: int, event: Changed) -> int:
+    return state + 1
+"""
+
+    def change(tx: Transaction, module: ModuleType, amount: object) -> None:
+        tx.read(module.changes("a")).append(module.Changed(amount))
+
+    old = run(source.format(type="str"))
+    new = run(source.format(type="int"))
+    new.Changed.__module__ = old.__name__  # as if it were a later version of the same
+    with Store(storage) as store:
+        store.execute_once("key", change, old, "five")
+
+    with Store(storage) as store, pytest.raises(DecodingError, match=r"position 1: the event of type 'Changed'"):
+        store.execute_once("key", change, new, 5)
 
 
 # -- Results -----------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 from factfold.errors import DecodingError, DefinitionError
 from factfold.events import RecordedEvent
 from factfold.storage.base import StoredEvent
-from factfold.streams import event_types_of, stream, system_stream_type, types_of
+from factfold.streams import event_type_of, stream, system_stream_type, types_of
 from tests.sources import PRELUDE, python_3_12, run
 
 
@@ -328,13 +328,35 @@ def test_snapshot_version_is_a_whole_number(version: Any) -> None:
 # -- What is defined in this process -----------------------------------------------------------------------------------
 
 
-def test_a_stored_type_name_is_known_to_the_newest_stream_type_of_its_category() -> None:
+def test_where_two_classes_of_one_category_have_one_stored_name_the_name_of_the_class_decides() -> None:
     source = PRELUDE + "\n@stream('renewed', initial=0)\ndef f(state: int, event: Opened) -> int: return state"
-    old, new = run(source), run(source)
-    found = event_types_of("renewed", "Opened")
+    modules = [run(source), run(source)]
+    for module in modules:
+        found = event_type_of("renewed", "Opened", f"{module.__name__}.Opened")
+        assert found is not None
+        assert found.cls is module.Opened
+    assert event_type_of("renewed", "Opened", "elsewhere.Opened") is None
+    assert event_type_of("renewed", "Opened", None) is None
+
+
+def test_of_two_classes_with_one_name_it_is_the_newer_one() -> None:
+    modules = [run(PRELUDE + "\n@stream('reloaded', initial=0)\ndef f(state: int, event: Opened) -> int: return state")]
+    modules.append(run(PRELUDE + "\n@stream('reloaded', initial=0)\ndef f(state: int, event: Opened) -> int: return 1"))
+    for module in modules:
+        module.Opened.__module__ = "reloaded"
+    found = event_type_of("reloaded", "Opened", "reloaded.Opened")
     assert found is not None
-    assert found.cls is new.Opened
-    assert old.Opened is not new.Opened
+    assert found.cls is modules[1].Opened
+
+
+def test_a_class_that_has_moved_is_found_where_it_is_the_only_one() -> None:
+    @stream("moved", initial=0)
+    def moves(state: int, event: Transferred) -> int:
+        return state + 1
+
+    found = event_type_of(moves.category, "Transferred", "formerly.Transferred")
+    assert found is not None
+    assert found.cls is Transferred
 
 
 def test_a_type_name_that_no_stream_type_of_the_category_knows_is_unknown() -> None:
@@ -342,9 +364,9 @@ def test_a_type_name_that_no_stream_type_of_the_category_knows_is_unknown() -> N
     def moves(state: int, event: Transferred) -> int:
         return state + 1
 
-    assert event_types_of(moves.category, "Opened") is None
-    assert event_types_of("nothing", "Transferred") is None
-    found = event_types_of(moves.category, "Transferred")
+    assert event_type_of(moves.category, "Opened", None) is None
+    assert event_type_of("nothing", "Transferred", None) is None
+    found = event_type_of(moves.category, "Transferred", None)
     assert found is not None
     assert found.cls is Transferred
 
@@ -355,11 +377,11 @@ def test_stream_types_that_are_gone_are_forgotten() -> None:
         def gone(state: int, event: Deposited) -> int:
             return state
 
-        assert event_types_of("forgotten", "Deposited") is gone.fold.by_class[Deposited]
+        assert event_type_of("forgotten", "Deposited", None) is gone.fold.by_class[Deposited]
 
     define()
     gc.collect()
-    assert event_types_of("forgotten", "Deposited") is None
+    assert event_type_of("forgotten", "Deposited", None) is None
 
 
 def test_types_may_be_a_class_a_union_an_alias_or_a_stream_type() -> None:

@@ -5,23 +5,41 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from factfold.codec import Transform, decode_result, encode_result, system_event
+from factfold.annotations import describe
+from factfold.codec import Transform, decode_result, decoding_error, encode_result, system_event
 from factfold.commands import check_command, name_of, refusal_of_result, return_annotation
 from factfold.errors import KeyReusedError
+from factfold.overlay import Pending
 from factfold.reading import opened_by, plain_json
 from factfold.receipt import Receipt
 from factfold.storage.base import LogPage, Selection, StoredEvent, StreamPage
-from factfold.streams import Stream, category_of, event_types_of, system_stream_type
+from factfold.streams import Stream, category_of, event_type_of, system_stream_type
 from factfold.transaction import Transaction
 
 
 @dataclass(frozen=True)
 class Executed:
-    """The command of this name has completed, with this result (JSON) and so many events, just before this one."""
+    """The command of this name has completed, with this result (JSON) and so many events, just before this one.
+
+    `classes` are the names of the events' classes, each once; `class_of_each` tells, event by event, which one it is.
+    """
 
     command: str
     result: str
     events: int
+    classes: tuple[str, ...] = ()
+    class_of_each: tuple[int, ...] = ()
+
+    @staticmethod
+    def of(command: str, result: str, events: Sequence[Pending]) -> Executed:
+        """What has to be known of these events to give them back."""
+        names = [describe(event.event_type.cls) for event in events]
+        classes = {name: index for index, name in enumerate(dict.fromkeys(names))}
+        return Executed(command, result, len(events), tuple(classes), tuple([classes[name] for name in names]))
+
+    def class_name(self, index: int) -> str | None:
+        """The name of the class of an event."""
+        return self.classes[self.class_of_each[index]] if self.class_of_each else None
 
 
 system_event(Executed, "$executed")
@@ -55,12 +73,12 @@ class Once:
             if done.command != self._name:
                 raise KeyReusedError(self._key, self._name, done.command)
             return None, done
-        before = tx.appended
+        before = len(tx.appended)
         result = self._command(tx, *self._args, **self._kwargs)
         if (refusal := refusal_of_result(self._command, result)) is not None:
             raise refusal
         data = encode_result(result, self._annotation).decode()
-        once.append(Executed(self._name, data, tx.appended - before))
+        once.append(Executed.of(self._name, data, tx.appended[before:]))
         return result, None
 
     def receipt(self, receipt: Receipt[tuple[object, Executed | None]]) -> Receipt[object] | Executed:
@@ -82,13 +100,16 @@ class Once:
         """What the first run did."""
         result = decode_result(done.result.encode(), self._annotation)
         opened = opened_by(transform, stored)
-        twins = [_decoded(one) for one in opened]
+        twins = [_decoded(one, done.class_name(index)) for index, one in enumerate(opened)]
         return Receipt(result, opened, twins, attempts=1, repeated=True)
 
 
-def _decoded(stored: StoredEvent) -> object:
-    """The event as some fold of this process knows it, as plain JSON where none does."""
+def _decoded(stored: StoredEvent, class_name: str | None) -> object:
+    """The event as some fold of this process knows it; as plain JSON where none does, or where it is unclear which."""
     for stream in stored.streams:
-        if (found := event_types_of(category_of(stream), stored.type)) is not None:
-            return found.decode(stored.data)
+        if (found := event_type_of(category_of(stream), stored.type, class_name)) is not None:
+            try:
+                return found.decode(stored.data)
+            except Exception as error:
+                raise decoding_error(stored, found, error, None) from error
     return plain_json(stored.data)

@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct, structs
 
-from factfold.annotations import enclosing_names, event_classes, show
+from factfold.annotations import describe, enclosing_names, event_classes, show
 from factfold.codec import EventType
 from factfold.errors import DefinitionError, InvalidStreamIdError
 from factfold.events import UNPRINTABLE, RecordedEvent, check_category
@@ -258,14 +258,21 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def event_types_of(category: str, type_name: str) -> EventType | None:
-    """The event type with a stored name, as the newest living stream type of a category knows it; None if none does."""
+def event_type_of(category: str, type_name: str, class_name: str | None) -> EventType | None:
+    """The event type with a stored name, as the living stream types of a category know it.
+
+    Where they know several, it is the one whose class has this name (`module.name`), the newest if there are several
+    still. None if there is none, or if that does not tell which one.
+    """
     with _lock:
-        alive = sorted(_folds.items(), reverse=True)
-    for _, fold in alive:
-        if fold.category == category and type_name in fold.by_name:
-            return fold.by_name[type_name]
-    return None
+        newest_first = [fold for _, fold in sorted(_folds.items(), reverse=True)]
+    found = [
+        fold.by_name[type_name] for fold in newest_first if fold.category == category and type_name in fold.by_name
+    ]
+    named = [one for one in found if describe(one.cls) == class_name]
+    if named:
+        return named[0]
+    return found[0] if len(set(found)) == 1 else None
 
 
 def types_of(annotation: object) -> tuple[type, ...]:

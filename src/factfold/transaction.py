@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Concatenate, Generic, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
@@ -251,9 +251,9 @@ class Transaction:
     # -- for the batch ---------------------------------------------------------------------------------------------
 
     @property
-    def appended(self) -> int:
-        """How many events this run has appended so far."""
-        return len(self._events)
+    def appended(self) -> Sequence[Pending]:
+        """The events that this run has appended so far."""
+        return self._events
 
     @property
     def reads(self) -> tuple[Key, ...]:
