@@ -63,7 +63,10 @@ def test_the_fault_ends_in_an_error(fault: Fault, test: str, monkeypatch: pytest
 
 
 @pytest.mark.parametrize(("fault", "test"), BETWEEN_PROCESSES, ids=names(BETWEEN_PROCESSES))
-def test_the_fault_shows_between_processes(fault: Fault, test: str, tmp_path: Path) -> None:
+def test_the_fault_shows_between_processes(
+    fault: Fault, test: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.testing.contract.processes.FAIRNESS_SECONDS", 0.5)
     with pytest.raises((AssertionError, FactfoldError)):
         run(test, Broken(fault, tmp_path))
 

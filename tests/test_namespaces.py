@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -97,13 +98,19 @@ def test_a_namespace_that_nobody_has_any_more_is_let_go(storage: Storage) -> Non
         assert store.namespace("other").state(accounts("ann")).balance == 1
 
 
+def is_idle(store: AsyncStore) -> bool:
+    return store._leader is None and not store._loaders
+
+
 async def test_a_namespace_of_an_async_store_is_let_go_too(storage: Storage) -> None:
     async with AsyncStore(storage) as store:
         other = store.namespace("other")
         await other.execute(deposit, "ann", 1)
+        await soon(partial(is_idle, other))
         trace = weakref.ref(other)
         del other
-        await soon(lambda: gc.collect() >= 0 and trace() is None)  # its leading task has a last step to do
+        gc.collect()
+        assert trace() is None
         assert (await store.namespace("other").state(accounts("ann"))).balance == 1
 
 
