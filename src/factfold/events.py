@@ -265,7 +265,7 @@ def _is_list(value: object) -> TypeGuard[Sequence[object]]:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-class RecordedEvent(Struct, Generic[E_co], frozen=True):
+class RecordedEvent(Struct, Generic[E_co], frozen=True, gc=False):  # an event has no way back to it: there is no cycle
     """An event in the log: where it stands, when and with what it was recorded, and the event itself, decoded."""
 
     stored: StoredEvent

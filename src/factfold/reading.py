@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar, cast, overload
 
 import msgspec
@@ -58,16 +58,18 @@ class Query(Generic[E]):
             return msgspec.structs.replace(self._template, after=self._after, limit=size)
         return msgspec.structs.replace(self._template, after_version=self._after, limit=size)
 
-    def take(self, page: LogPage | StreamPage, stored: Sequence[StoredEvent]) -> list[RecordedEvent[E]]:
-        """The events of a page, decoded. Raises DecodingError."""
+    def take(self, page: LogPage | StreamPage, stored: Sequence[StoredEvent]) -> Iterator[RecordedEvent[E]]:
+        """The events of a page, each decoded when it is asked for. Raises DecodingError."""
         if self._left is not None:
             self._left -= len(stored)
         self._ended = len(stored) < page.limit
         stream = page.selection.stream if isinstance(page, StreamPage) else None
         if stored:
             self._after = stored[-1].position if stream is None else version_in(stored[-1], stream)
-        opened = opened_by(self._transform, stored, stream)
-        return cast("list[RecordedEvent[E]]", _decoded(opened, self._by_name, stream))  # by_name decodes to E
+        transform = self._transform
+        opened = stored if transform is None else (_opened(transform, one, stream) for one in stored)
+        events = _plain(opened, stream) if self._by_name is None else _typed(opened, self._by_name, stream)
+        return cast("Iterator[RecordedEvent[E]]", events)  # by_name decodes to E
 
 
 def stream_query(
@@ -160,52 +162,56 @@ def opened_by(
     transform: Transform | None, stored: Sequence[StoredEvent], stream: str | None = None
 ) -> Sequence[StoredEvent]:
     """The events as they were before the transform rewrote them. Raises DecodingError."""
-    if transform is None:
-        return stored
-    opened: list[StoredEvent] = []
-    for one in stored:
-        try:
-            opened.append(msgspec.structs.replace(one, data=transform.incoming(one.data)))
-        except Exception as error:
-            raise DecodingError(
-                f"The event at position {one.position} ({one.type}) could not be transformed back by {transform!r}: "
-                f"{error!r}. Give the store the transform that the event was written with.",
-                position=one.position,
-                type=one.type,
-                stream=stream,
-                version=None if stream is None else one.streams.get(stream),
-            ) from error
-    return opened
+    return stored if transform is None else [_opened(transform, one, stream) for one in stored]
 
 
-def _decoded(
-    stored: Sequence[StoredEvent], by_name: Mapping[str, EventType] | None, stream: str | None
-) -> list[RecordedEvent[object]]:
+def _opened(transform: Transform, one: StoredEvent, stream: str | None) -> StoredEvent:
     try:
-        if by_name is None:
-            return [RecordedEvent(one, plain_json(one.data)) for one in stored]
-        decode = {name: event_type.decode for name, event_type in by_name.items()}
-        return [RecordedEvent(one, decode[one.type](one.data)) for one in stored]
-    except Exception:
-        for one in stored:
-            _blame(one, by_name, stream)
-        raise
-
-
-def _blame(one: StoredEvent, by_name: Mapping[str, EventType] | None, stream: str | None) -> None:
-    """Raises DecodingError if it is this event that cannot be decoded."""
-    try:
-        (plain_json if by_name is None else by_name[one.type].decode)(one.data)
+        return msgspec.structs.replace(one, data=transform.incoming(one.data))
     except Exception as error:
-        if by_name is not None:
-            raise decoding_error(one, by_name[one.type], error, stream) from error
         raise DecodingError(
-            f"The event at position {one.position} ({one.type}) is not JSON: {error}",
+            f"The event at position {one.position} ({one.type}) could not be transformed back by {transform!r}: "
+            f"{error!r}. Give the store the transform that the event was written with.",
             position=one.position,
             type=one.type,
             stream=stream,
-            version=None if stream is None else one.streams[stream],
+            version=None if stream is None else one.streams.get(stream),
         ) from error
+
+
+# Events are decoded one by one, as they are asked for, and not page by page: what is made, used and dropped at once
+# stays in the processor's cache, and is no work for the garbage collector.
+
+
+def _typed(
+    stored: Iterable[StoredEvent], by_name: Mapping[str, EventType], stream: str | None
+) -> Iterator[RecordedEvent[object]]:
+    decode = {name: known.decode for name, known in by_name.items()}
+    for one in stored:
+        try:
+            event = decode[one.type](one.data)
+        except Exception as error:
+            raise decoding_error(one, by_name.get(one.type), error, stream) from error
+        yield RecordedEvent(one, event)
+
+
+def _plain(stored: Iterable[StoredEvent], stream: str | None) -> Iterator[RecordedEvent[object]]:
+    for one in stored:
+        try:
+            event = plain_json(one.data)
+        except Exception as error:
+            raise _not_json(one, error, stream) from error
+        yield RecordedEvent(one, event)
+
+
+def _not_json(one: StoredEvent, error: Exception, stream: str | None) -> DecodingError:
+    return DecodingError(
+        f"The event at position {one.position} ({one.type}) is not JSON: {error}",
+        position=one.position,
+        type=one.type,
+        stream=stream,
+        version=None if stream is None else one.streams[stream],
+    )
 
 
 def _by_name(types: object) -> Mapping[str, EventType]:
