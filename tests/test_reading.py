@@ -17,6 +17,7 @@ from factfold import (
     AsyncStore,
     DecodingError,
     RecordedEvent,
+    StorageFormatError,
     Store,
     StoreClosedError,
     StreamInfo,
@@ -402,6 +403,29 @@ def test_an_event_that_cannot_be_decoded_is_an_error_that_names_its_place(filled
     assert (error.stream, error.version, error.position, error.type) == (None, None, 3, "seat.taken")
 
 
+def test_the_events_before_one_that_cannot_be_decoded_are_read(filled: Store) -> None:
+    @event(name="Withdrawn")
+    @dataclass(frozen=True)
+    class Wordy:
+        amount: str
+
+    log = filled.log(types=Deposited | Wordy)
+    assert next(log).event == Deposited(10)
+    with pytest.raises(DecodingError) as caught:
+        next(log)
+    assert caught.value.position == 5
+
+
+def test_an_event_equals_itself_however_it_was_read(filled: Store) -> None:
+    written = filled.execute(transfer, "ann", "ben", 1).events
+    (from_log,) = filled.log(types=Transferred, after=7)
+    *_, from_stream = filled.events(accounts("ben"))
+    assert (from_log,) == (from_stream,) == written
+    assert len({from_log, from_stream, *written}) == 1
+    (other,) = filled.log(types=Transferred, limit=1)
+    assert other != from_log
+
+
 # -- Verification ------------------------------------------------------------------------------------------------------
 
 
@@ -524,6 +548,16 @@ class TestTampered:
         with Store(SQLite(path)) as store, pytest.raises(DecodingError, match="is not JSON") as caught:
             list(store.log())
         assert caught.value.position == 2
+
+    def test_streams_that_are_no_json(self, path: Path) -> None:
+        self.found(path, "position 2", "UPDATE events_1 SET streams = '{' WHERE position = 2")
+        with Store(SQLite(path)) as store:
+            first, second, *_ = store.log()
+            assert list(first.streams) == ["ledger:ann"]
+            with pytest.raises(StorageFormatError, match="position 2"):
+                _ = second.streams
+            with pytest.raises(StorageFormatError, match="position 2"):
+                store.state(accounts("ann"))
 
     def test_a_type_that_nobody_knows(self, path: Path) -> None:
         self.found(path, "'Payed'", "UPDATE events_1 SET type = 'Payed' WHERE position = 4")

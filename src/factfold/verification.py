@@ -44,7 +44,6 @@ class Verifier:
         self._transform = transform
         self._position = 0
         self._versions: dict[str, int] = {}
-        self._last: dict[str, int] = {}
         self._seen: set[str] = set()
         self._unknown: Counter[tuple[str, str]] = Counter()
         self._problems: list[str] = []
@@ -59,15 +58,15 @@ class Verifier:
             if one.position != self._position + 1:
                 self._found(f"position {one.position} follows on {self._position}: events are missing between them")
             self._position = one.position
-            if not one.streams:
+            streams = one.streams
+            if not streams:
                 self._found(f"the event at position {one.position} ({one.type}) belongs to no stream")
-            for stream, version in one.streams.items():
+            for stream, version in streams.items():
                 before = self._versions.get(stream, 0)
                 if version != before + 1:
                     self._found(f"{stream}: version {version} at position {one.position} follows on {before}")
                 self._versions[stream] = version
-                self._last[stream] = one.position
-            self._decode(one)
+            self._decode(one, streams)
 
     def streams(self, infos: Iterable[StreamInfo]) -> str | None:
         """Looks at a page of streams. Gives the id to go on from."""
@@ -94,9 +93,9 @@ class Verifier:
         found = [*self._problems, *problems]
         return Verification(self._position, len(self._versions), tuple(found[:MAX_PROBLEMS]))
 
-    def _decode(self, one: StoredEvent) -> None:
+    def _decode(self, one: StoredEvent, streams: Iterable[str]) -> None:
         tried: set[object] = set()
-        for stream in one.streams:
+        for stream in streams:
             category = category_of(stream)
             folds = self._folds.get(category)
             if folds is None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import starmap
 from typing import Any
 from uuid import UUID
 
@@ -277,7 +278,7 @@ class Tables:
             sql.page_backwards if page.backwards else sql.page,
             (after, _json_of_types(page.types), page.system, first, later, page.limit),
         )
-        return _stored(rows)
+        return list(starmap(_Row, rows))
 
     def read_stream(self, connection: sqlite3.Connection, page: StreamPage) -> Sequence[StoredEvent]:
         sql = self._sql()
@@ -287,7 +288,7 @@ class Tables:
             sql.selected_backwards if page.backwards else sql.selected,
             (page.selection.stream, after, _json_of_types(page.selection.types), page.limit),
         )
-        return _stored(rows)
+        return list(starmap(_Row, rows))
 
     def streams(self, connection: sqlite3.Connection, asked: tuple[str | None, str, int]) -> Sequence[StreamInfo]:
         category, after, limit = asked
@@ -305,11 +306,15 @@ class Tables:
         return None if found is None else bytes(found[0])
 
     def unlisted_streams(self, connection: sqlite3.Connection, after: int) -> list[str]:
-        rows = connection.execute(self._sql().events_without_membership, (after, after + VERIFY_PAGE))
+        try:
+            rows = connection.execute(self._sql().events_without_membership, (after, after + VERIFY_PAGE)).fetchall()
+        except sqlite3.OperationalError:
+            self._events_between(connection, after, after + VERIFY_PAGE)  # Tells whose streams are no JSON.
+            raise
         return [
             f"{self.name}: the event at position {position} is version {version} of {stream}, and the index of streams "
             "says otherwise"
-            for position, stream, version in rows.fetchall()
+            for position, stream, version in rows
         ]
 
     def wrong_memberships(
@@ -344,6 +349,27 @@ _decode_streams = msgspec.json.Decoder(dict[str, int]).decode
 @lru_cache(maxsize=4096)
 def _json_of_types(types: frozenset[str] | None) -> str | None:
     return None if types is None else _encode(sorted(types)).decode()
+
+
+def _streams_of(row: StoredEvent) -> Mapping[str, int]:
+    """The streams of a row. Raises StorageFormatError when they are damaged."""
+    return _versions_in(row.position, _json_of_streams(row))
+
+
+_json_of_streams: Callable[[StoredEvent], bytes] = StoredEvent.__dict__["streams"].__get__
+"""What a row has in the place of its streams."""
+
+
+class _Row(StoredEvent, frozen=True, gc=False):  # noqa: PLW1641 - a StoredEvent has no hash: it holds a mapping
+    """An event of a page, made of nothing but its row: its streams are decoded whenever somebody asks for them."""
+
+    streams = property(_streams_of)  # pyright: ignore[reportAssignmentType]  # nobody assigns to it
+
+    def __eq__(self, other: object) -> bool:
+        """It equals what has the same fields, decoded earlier or not."""
+        return isinstance(other, StoredEvent) and all(
+            getattr(self, name) == getattr(other, name) for name in StoredEvent.__struct_fields__
+        )
 
 
 def _stored(rows: Iterable[tuple[Any, ...]]) -> list[StoredEvent]:
