@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from factfold.annotations import describe
 from factfold.codec import Transform, decode_result, decoding_error, encode_result, system_event
@@ -17,8 +18,7 @@ from factfold.streams import Stream, category_of, event_type_of, system_stream_t
 from factfold.transaction import Transaction
 
 
-@dataclass(frozen=True)
-class Executed:
+class Executed(Struct, frozen=True):
     """The command of this name has completed, with this result (JSON) and so many events, just before this one.
 
     `classes` are the names of the events' classes, each once; `class_of_each` tells, event by event, which one it is.

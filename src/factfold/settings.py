@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Never, TypeVar
+
+from msgspec import Struct
 
 from factfold.batch import Heart
 from factfold.codec import Transform
@@ -44,8 +45,7 @@ def do_nothing(tx: Transaction) -> None:
     """A command that is answered when those before it are."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stats:
+class Stats(Struct, frozen=True):
     """What a store has done since it was opened, in this process.
 
     Attributes:
@@ -91,8 +91,7 @@ class Stats:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(Struct, frozen=True):
     """The arguments of a store."""
 
     storage: Storage
