@@ -283,6 +283,27 @@ def test_only_so_much_is_asked_for_as_is_needed(make_store: MakeStore, storage: 
     assert limits[:2] == [2, 3]
 
 
+def test_the_larger_the_events_are_the_fewer_are_read_at_once(
+    make_store: MakeStore, storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "FIRST_PAGE", 2)
+    monkeypatch.setattr(reading, "PAGE", 4)
+    monkeypatch.setattr(reading, "PAGE_BYTES", 2000)
+    faulty = Faulty(storage)
+    store = make_store(faulty)
+    for length in (1, 1, 1, 1, 1, 3000, 3000, 3000, 1, 1):
+        store.execute(rename, "ann", "x" * length)
+    limits: list[int] = []
+
+    def note(page: object) -> None:
+        assert isinstance(page, LogPage)
+        limits.append(page.limit)
+
+    faulty.before["read"] = note
+    assert positions(store.log()) == list(range(1, 11))
+    assert limits == [2, 4, 2, 1, 4]
+
+
 @pytest.mark.usefixtures("small_pages")
 def test_events_written_while_the_log_is_read_are_read_too(make_store: MakeStore, rival: Store) -> None:
     store = make_store()

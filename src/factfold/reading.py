@@ -19,6 +19,11 @@ from factfold.streams import Stream, StreamType, types_of
 
 E = TypeVar("E")
 PAGE = 1000
+FIRST_PAGE = 100
+PAGE_BYTES = 8 * 1024 * 1024
+"""How many events a page has at most; how many the first one has, while nobody knows how large they are; and how many
+bytes of data a page is to have, by what the page before it had.
+"""
 
 plain_json: Callable[[bytes], object] = msgspec.json.Decoder().decode
 
@@ -47,11 +52,12 @@ class Query(Generic[E]):
         self._left = limit
         self._by_name = by_name
         self._transform = transform
+        self._size = FIRST_PAGE
         self._ended = False
 
     def page(self) -> LogPage | StreamPage | None:
         """What to ask for next, None at the end."""
-        size = PAGE if self._left is None else min(PAGE, self._left)
+        size = min(PAGE, self._size, PAGE if self._left is None else self._left)
         if self._ended or size == 0:
             return None
         if isinstance(self._template, LogPage):
@@ -66,6 +72,8 @@ class Query(Generic[E]):
         stream = page.selection.stream if isinstance(page, StreamPage) else None
         if stored:
             self._after = stored[-1].position if stream is None else version_in(stored[-1], stream)
+            size = sum([len(one.data) for one in stored])
+            self._size = max(1, PAGE_BYTES * len(stored) // max(1, size))
         transform = self._transform
         opened = stored if transform is None else (_opened(transform, one, stream) for one in stored)
         events = _plain(opened, stream) if self._by_name is None else _typed(opened, self._by_name, stream)
