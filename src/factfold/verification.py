@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 
-from factfold.codec import Transform, decoding_error
+from factfold.codec import EventType, Transform, decoding_error
 from factfold.errors import DecodingError
 from factfold.folds import Fold
 from factfold.reading import opened_by
@@ -45,6 +45,7 @@ class Verifier:
         self._position = 0
         self._versions: dict[str, int] = {}
         self._seen: set[str] = set()
+        self._known: dict[tuple[str, str], tuple[EventType, ...]] = {}
         self._unknown: Counter[tuple[str, str]] = Counter()
         self._problems: list[str] = []
 
@@ -94,15 +95,14 @@ class Verifier:
         return Verification(self._position, len(self._versions), tuple(found[:MAX_PROBLEMS]))
 
     def _decode(self, one: StoredEvent, streams: Iterable[str]) -> None:
-        tried: set[object] = set()
+        tried: set[EventType] = set()
         for stream in streams:
-            category = category_of(stream)
-            folds = self._folds.get(category)
-            if folds is None:
-                continue
-            known = [event_type for fold in folds if (event_type := fold.by_name.get(one.type)) is not None]
-            if not known:
-                self._unknown[category, one.type] += 1
+            key = category_of(stream), one.type
+            known = self._known.get(key)
+            if known is None:
+                known = self._known[key] = self._types_of(*key)
+            if not known and key[0] in self._folds:
+                self._unknown[key] += 1
             for event_type in known:
                 if event_type in tried:
                     continue
@@ -113,6 +113,10 @@ class Verifier:
                     self._found(str(error))
                 except Exception as error:
                     self._found(str(decoding_error(one, event_type, error, stream)))
+
+    def _types_of(self, category: str, name: str) -> tuple[EventType, ...]:
+        """What the folds of a category take an event with this stored name for."""
+        return tuple([fold.by_name[name] for fold in self._folds.get(category, ()) if name in fold.by_name])
 
     def _found(self, problem: str) -> None:
         if len(self._problems) < MAX_PROBLEMS:
