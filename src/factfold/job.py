@@ -144,9 +144,9 @@ class Job(Struct, eq=False):
         elif self.error is None:
             self.error = refusal_of_result(self.command, self.result)
         if self.error is None:
-            self.events = tx.complete()
-            if self.events:
+            if tx.appended:
                 self.reads = tx.reads
+            self.events = tx.complete()
         else:
             self.result, self.events = None, ()
             tx.abandon(decided=True)
