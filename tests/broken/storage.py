@@ -128,6 +128,9 @@ class SoundEngine:
         self.engine.close()
 
 
+_ONE_AT_A_TIME = ("append", "lock", "unlock")
+
+
 class SoundLoop:
     """Runs an engine's methods in threads, and gives a lock back whose caller was cancelled. A fault is a subclass."""
 
@@ -137,6 +140,7 @@ class SoundLoop:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.late: dict[Log, asyncio.Future[object]] = {}
 
     @property
     def capabilities(self) -> Capabilities:
@@ -150,12 +154,15 @@ class SoundLoop:
         self.engine.close()
 
     async def call(self, log: Log, method: str, work: Callable[[], object]) -> object:
+        if method in _ONE_AT_A_TIME and (late := self.late.get(log)) is not None:
+            await asyncio.wait([late])
         running = asyncio.get_running_loop().run_in_executor(None, work)
         try:
             return await asyncio.shield(running)
         except asyncio.CancelledError:
             if method == "lock":
                 running.add_done_callback(lambda lock: None if lock.exception() else log.unlock())
+                self.late[log] = running  # nobody else may lock or append over the same log before that has been done
             raise
 
 
