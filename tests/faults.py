@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from factfold.storage.base import (
@@ -121,8 +121,8 @@ class _FaultyLog:
     def wait(self, after: int, timeout: float) -> int:
         return self._call("wait", lambda: self._log.wait(after, timeout), (after, timeout))
 
-    def get(self, place: str, key: str) -> bytes | None:
-        return self._call("get", lambda: self._log.get(place, key), (place, key))
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self._call("get", lambda: self._log.get(place, keys), (place, keys))
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._call("put", lambda: self._log.put(place, key, value), (place, key, value))

@@ -140,7 +140,7 @@ def test_a_file_of_every_earlier_schema_is_opened(path: Path, version: int) -> N
             (one.id, one.type, one.type_version, one.data, one.metadata) for one in EVENTS
         ]
         assert found[2].streams == {"account:alice": 2, "account:bob": 2}
-        assert log.get("snapshots", "account:alice") == b"\x00\x01"
+        assert log.get("snapshots", ["account:alice"]) == {"account:alice": b"\x00\x01"}
         assert list(log.problems()) == []
         with pytest.raises(AppendRefusedError):
             log.append(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import get_ident
 from typing import ClassVar
 from uuid import uuid4
@@ -138,11 +138,18 @@ class KeepsRemovedValues(Sound):
         self.log.put(place, key, value or b"")
 
 
+class GetsOneValueOnly(Sound):
+    caught_by = ("many_values_are_got_in_one_go", "places_and_keys_are_independent")
+
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self.log.get(place, keys[:1])
+
+
 class HasOnePlace(Sound):
     caught_by = ("places_and_keys_are_independent",)
 
-    def get(self, place: str, key: str) -> bytes | None:
-        return self.log.get("", key)
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self.log.get("", keys)
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self.log.put("", key, value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeAlias, cast
@@ -95,8 +95,8 @@ class Sound:
     def wait(self, after: int, timeout: float) -> int:
         return self.log.wait(after, timeout)
 
-    def get(self, place: str, key: str) -> bytes | None:
-        return self.log.get(place, key)
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self.log.get(place, keys)
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self.log.put(place, key, value)

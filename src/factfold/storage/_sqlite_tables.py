@@ -301,9 +301,11 @@ class Tables:
                 break
         return found
 
-    def get(self, connection: sqlite3.Connection, entry: tuple[str, str]) -> bytes | None:
-        found = connection.execute(self._sql().get, entry).fetchone()
-        return None if found is None else bytes(found[0])
+    def get(self, connection: sqlite3.Connection, asked: tuple[str, Sequence[str]]) -> dict[str, bytes]:
+        place, keys = asked
+        get = self._sql().get
+        found = {key: connection.execute(get, (place, key)).fetchone() for key in keys}
+        return {key: bytes(row[0]) for key, row in found.items() if row is not None}
 
     def unlisted_streams(self, connection: sqlite3.Connection, after: int) -> list[str]:
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
 from weakref import WeakSet
 
@@ -238,9 +238,11 @@ class MemoryLog:
         self._open()
         return len(namespace.events)
 
-    def get(self, place: str, key: str) -> bytes | None:
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
         self._open()
-        return self._namespace.places.get((place, key))
+        places = self._namespace.places
+        found = {key: places.get((place, key)) for key in keys}
+        return {key: value for key, value in found.items() if value is not None}
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._open()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
@@ -174,8 +174,8 @@ class SQLiteLog:
             time.sleep(min(pause, remaining))
             pause = min(pause * 1.5, LONGEST_POLL)
 
-    def get(self, place: str, key: str) -> bytes | None:
-        return self._database.read(self._tables.get, (place, key))
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self._database.read(self._tables.get, (place, keys))
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._database.write(Turn(), self._tables.put, (place, key, value))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
@@ -292,8 +292,8 @@ class ThreadedLog:
             await asyncio.sleep(min(pause, remaining))
             pause = min(pause * 1.5, LONGEST_POLL)
 
-    async def get(self, place: str, key: str) -> bytes | None:
-        return await self._engine.read(partial(self._log.get, place, key))
+    async def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return await self._engine.read(partial(self._log.get, place, keys))
 
     async def put(self, place: str, key: str, value: bytes | None) -> None:
         await self._engine.write(partial(self._log.put, place, key, value))

@@ -102,7 +102,7 @@ class LifeContract:
             with one_log(storage, namespace) as log:
                 scribe.log = log
                 scribe.assert_unchanged()
-                assert log.get("snapshots", "a:1") == b"state"
+                assert log.get("snapshots", ["a:1"]) == {"a:1": b"state"}
                 with pytest.raises(AppendRefusedError):
                     log.append(void)
                 scribe.must_append(appending([new("b:1")], scribe.head, selection("b:1")))
@@ -177,7 +177,7 @@ class LifeContract:
                     scribe.log.put("snapshots", "a:1", f"{number} in round {round}".encode())
             for number, scribe in enumerate(scribes):
                 scribe.assert_unchanged()
-                assert scribe.log.get("snapshots", "a:1") == f"{number} in round 2".encode()
+                assert scribe.log.get("snapshots", ["a:1"]) == {"a:1": f"{number} in round 2".encode()}
                 assert [info.id for info in scribe.log.streams(None, "", 10)] == ["a:1", f"b:{number}"]
         finally:
             engine.close()
@@ -203,14 +203,14 @@ class LifeContract:
     def test_small_values_are_kept_in_places(self, storage: Storage) -> None:
         """`put` writes and overwrites any bytes, None removes, and every engine sees it."""
         with logs(storage, 2) as (one, other):
-            assert one.get("snapshots", "a:1") is None
+            assert one.get("snapshots", ["a:1"]) == {}
             for value in (b"first", b"", bytes(range(256)), "日本".encode(), b"x" * 1_000_000, b"last"):
                 one.put("snapshots", "a:1", value)
-                assert one.get("snapshots", "a:1") == value
-                assert other.get("snapshots", "a:1") == value
+                assert one.get("snapshots", ["a:1"]) == {"a:1": value}
+                assert other.get("snapshots", ["a:1"]) == {"a:1": value}
             other.put("snapshots", "a:1", None)
             other.put("snapshots", "a:1", None)
-            assert one.get("snapshots", "a:1") is None
+            assert one.get("snapshots", ["a:1"]) == {}
             assert one.head() == EMPTY, "places are no events"
 
     def test_places_and_keys_are_independent(self, storage: Storage) -> None:
@@ -224,9 +224,19 @@ class LifeContract:
                 log.put(place, key, value)
             log.put("snapshots", "a", None)
             del written["snapshots", "a"]
-            assert {at: log.get(*at) for at in written} == written
-            assert log.get("snapshots", "a") is None
-            assert log.get("nowhere", "a") is None
+            for place in ("snapshots", "checkpoints", "a"):
+                expected = {key: value for (at, key), value in written.items() if at == place}
+                assert log.get(place, keys) == expected
+            assert log.get("nowhere", ["a"]) == {}
+
+    def test_many_values_are_got_in_one_go(self, storage: Storage) -> None:
+        """`get` gives those of the keys that have a value, however many are asked for."""
+        with one_log(storage) as log:
+            for number in range(0, 600, 3):
+                log.put("snapshots", f"a:{number}", str(number).encode())
+            found = log.get("snapshots", [f"a:{number}" for number in range(600)])
+            assert found == {f"a:{number}": str(number).encode() for number in range(0, 600, 3)}
+            assert log.get("snapshots", []) == {}
 
     # -- Waiting -------------------------------------------------------------------------------------------------------
 
