@@ -31,6 +31,9 @@ class Blocking:
     def version(self, stream: Any) -> Any:
         return self._run(self._store.version, stream)
 
+    def snapshot(self, stream: Any) -> Any:
+        return self._run(self._store.snapshot, stream)
+
     def head(self) -> Any:
         return self._run(self._store.head)
 

@@ -50,6 +50,7 @@ CALLS: dict[str, Callable[[Store | AsyncStore], object]] = {
     "events": lambda store: store.events(accounts("ann")),
     "log": lambda store: store.log(),
     "streams": lambda store: store.streams(),
+    "snapshot": lambda store: store.snapshot(accounts("ann")),
     "head": lambda store: store.head(),
     "verify": lambda store: store.verify(accounts),
     "stats": lambda store: store.stats(),

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakSet
 
+from factfold.aio_saver import AsyncSaver
 from factfold.batch import Heart
 from factfold.codec import Transform
 from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
@@ -22,7 +23,8 @@ from factfold.reading import PAGE, Query, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
-from factfold.settings import Settings, Stats, do_nothing, read_state, read_version, utc_now
+from factfold.settings import Settings, Stats, do_nothing, read_state, read_to_save, read_version, utc_now
+from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
 from factfold.storage.base import AsyncEngine, AsyncLog, Storage, StreamInfo
 from factfold.streams import Stream, StreamType
@@ -73,6 +75,7 @@ class AsyncStore:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heart: Heart | None = None
         self._log: AsyncLog | None = None
+        self._saver: AsyncSaver | None = None
         self._leader: asyncio.Task[None] | None = None
         self._loaders: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -237,6 +240,22 @@ class AsyncStore:
         refuse_inside_command()
         return self._stream_pages(category)
 
+    async def snapshot(self, stream: Stream[object, Never], /) -> int:
+        """Saves the state of a stream, fresh, as a snapshot; gives its version. Does I/O.
+
+        Raises:
+            DefinitionError: the stream type has no `snapshot_every`, so that nobody would look for it.
+            EncodingError: the state does not come back from JSON as what it was.
+        """
+        refuse_inside_command()
+        codec_of(stream)
+        state, version = (await self.execute(read_to_save, stream)).result
+        log, saver = (await self._ready())[1], self._saver
+        assert saver is not None
+        stored = await log.read_stream(last_page(stream, version)) if version else ()
+        await saver.save(Snapshot.of(stream, state, version, stored))
+        return version
+
     async def head(self) -> int:
         """The position of the last event, 0 in an empty log. Does I/O."""
         refuse_inside_command()
@@ -304,6 +323,8 @@ class AsyncStore:
                 await asyncio.wait([self._leader])
             for loader in self._loaders:
                 loader.cancel()
+        if self._saver is not None:
+            await self._saver.close()
         if self._owner:
             await self._connections.close()
         self._ended = True
@@ -341,6 +362,7 @@ class AsyncStore:
                 self._heart = self._settings.heart(
                     engine.capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
                 )
+                self._saver = AsyncSaver(self._heart.snapshots, log)
         return self._heart, self._log
 
     def _check_open(self) -> None:
@@ -412,11 +434,15 @@ class AsyncStore:
         log = self._log
         assert log is not None
         try:
+            if task.asked:
+                task.resume(await log.get(PLACE, task.asked), heart.snapshots)
             task.fold(await log.load(task.load), heart.decode)
         except Exception as error:
             heart.load_failed(task, error)
         else:
             heart.loaded(task)
+            if heart.snapshots.waiting and self._saver is not None:
+                self._saver.wake()
 
     def _loaded(self, heart: Heart, task: LoadTask, loader: asyncio.Task[None]) -> None:
         """A loading task has ended; it has not loaded if somebody cancelled it, perhaps before it began."""

@@ -31,6 +31,7 @@ from factfold.losing import gone, losers
 from factfold.overlay import Overlay, Seal
 from factfold.requests import Answer, AskHead, Lock, Request, Resolve, Sleep, Steps, Unlock
 from factfold.retry import Retry
+from factfold.snapshots import Snapshots
 from factfold.storage.base import Append, Appended, Check, Conflict, Head, NewEvent, News, StoredEvent
 from factfold.transaction import Transaction
 
@@ -70,6 +71,7 @@ class Heart:
         locks: whether the engine lets a batch be decided under the writers' lock.
         decode: turns a stored event into one that a fold takes.
         seal: turns an event's bytes into those that are stored.
+        snapshots: reads those that are found, and takes those that are to be saved.
         guard: held around everything that callers and the leader share.
         notify: told, with the guard held, that a job's turn has changed.
         interrupts: whether a KeyboardInterrupt in this job's command is meant for the thread that runs it.
@@ -83,6 +85,7 @@ class Heart:
         locks: bool,
         decode: Decode,
         seal: Seal | None,
+        snapshots: Snapshots,
         guard: AbstractContextManager[object],
         notify: Callable[[Job], None],
         interrupts: Callable[[Job], bool],
@@ -92,6 +95,7 @@ class Heart:
         self._retry = retry
         self._locks = locks
         self.decode = decode
+        self.snapshots = snapshots
         self._seal = seal
         self._guard = guard
         self._notify = notify
@@ -162,11 +166,15 @@ class Heart:
         self._arrived.append(task)
         for loading in task.loadings:
             if loading.complete:
+                self.snapshots.used += loading.used
+                self.snapshots.refused += loading.refused
                 for job in loading.jobs:
                     job.missing.discard(loading.key)
                     if not job.missing and job.turn is LOADING and not job.left:
                         self.submit(job)
                         self._notify(job)
+        for snapshot in task.to_save:
+            self.snapshots.offer(snapshot)
         self._landed(task)
 
     def load_failed(self, task: LoadTask, error: BaseException) -> None:

@@ -132,11 +132,11 @@ def _check_event_class(cls: type, names: Mapping[str, object]) -> None:
 
 def _codec(cls: type, where: str) -> tuple[ToJson, FromJson]:
     try:
-        if _is_pydantic_like(cls):
+        if is_pydantic_like(cls):
             return _pydantic_codec(cls)
-        for path, undecodable in _undecodable(types_of_msgspec.type_info(cls), where, set()):
+        for path, found in undecodable(types_of_msgspec.type_info(cls), where):
             raise DefinitionError(
-                f"{path}: `{undecodable}` cannot be decoded from JSON. Use what msgspec knows (numbers, str, bytes, "
+                f"{path}: `{found}` cannot be decoded from JSON. Use what msgspec knows (numbers, str, bytes, "
                 "Decimal, datetime, UUID, Enum, tuples, dataclasses, Structs, attrs classes), or make the event class "
                 "a pydantic model."
             )
@@ -150,7 +150,8 @@ def _codec(cls: type, where: str) -> tuple[ToJson, FromJson]:
         ) from error
 
 
-def _is_pydantic_like(cls: type) -> bool:
+def is_pydantic_like(cls: type) -> bool:
+    """Whether pydantic encodes and decodes a class: one of its models, or of its dataclasses."""
     return is_pydantic(cls) or "__pydantic_validator__" in cls.__dict__  # the latter: one of its dataclasses
 
 
@@ -174,8 +175,12 @@ _NO_KEYS = (
 )
 
 
-def _undecodable(node: object, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
+def undecodable(node: object, path: str) -> Iterator[tuple[str, str]]:
     """The places in what msgspec knows of a type that it takes for anything, or leaves to hooks that nobody gave."""
+    return _undecodable(node, path, set())
+
+
+def _undecodable(node: object, path: str, seen: set[int]) -> Iterator[tuple[str, str]]:
     if id(node) in seen:
         return
     seen.add(id(node))
@@ -235,7 +240,7 @@ def _another(cls: type, event: object) -> EncodingError:
 
 def _where(cls: type, event: object, error: Exception) -> tuple[str, str]:
     """The field that an error is about ("" when it is about none), and what the error says."""
-    if _is_pydantic_like(cls):
+    if is_pydantic_like(cls):
         errors: Any = getattr(error, "errors", None)  # a method of its ValidationError; other errors have none
         if errors is None:
             return "", str(error)
@@ -360,6 +365,6 @@ def _result_codec(annotation: object) -> tuple[ToJson, FromJson]:
 
 @lru_cache(maxsize=256)
 def _codec_of(annotation: Any) -> tuple[ToJson, FromJson]:
-    if isinstance(annotation, type) and _is_pydantic_like(annotation):
+    if isinstance(annotation, type) and is_pydantic_like(annotation):
         return _pydantic_codec(annotation)
     return msgspec.json.encode, msgspec.json.Decoder(annotation).decode

@@ -14,6 +14,7 @@ from factfold.codec import EventType, decoding_error, event_type
 from factfold.copying import Copier, copier
 from factfold.errors import DefinitionError
 from factfold.immutability import check_state
+from factfold.states import StateCodec, state_codec
 from factfold.storage.base import StoredEvent
 
 Evolve = Callable[[object, object, str], object]
@@ -39,6 +40,8 @@ class Fold(Struct, frozen=True, eq=False, weakref=True):
     """Copies a state for someone who could change it in place; None when nobody can."""
     snapshot_every: int | None = None
     snapshot_version: int = 1
+    codec: StateCodec | None = None
+    """How states are saved; None when no snapshots are kept."""
 
     def __repr__(self) -> str:
         return f"<Fold {self.name} of {self.category}>"
@@ -51,7 +54,15 @@ class Fold(Struct, frozen=True, eq=False, weakref=True):
             raise decoding_error(stored, self.by_name.get(stored.type), error, stream_id) from error
 
 
-def define(category: str, initial: object, function: Callable[..., object], names: Mapping[str, object]) -> Fold:
+def define(
+    category: str,
+    initial: object,
+    function: Callable[..., object],
+    names: Mapping[str, object],
+    *,
+    snapshot_every: int | None = None,
+    snapshot_version: int = 1,
+) -> Fold:
     """The fold that a function's annotations describe; `names` are the local names around it.
 
     Raises DefinitionError saying what is wrong with the function, its state or its events.
@@ -79,6 +90,7 @@ def define(category: str, initial: object, function: Callable[..., object], name
     show_state = copier(states, where, names)
     advance = _with_own_events(_contained(function, bool(with_id), name), by_class, names)
     by_name = _by_name(by_class, name)
+    codec = None if snapshot_every is None else state_codec(hints["return"], by_class.values(), where, names)
     return Fold(
         name=name,
         category=category,
@@ -89,6 +101,9 @@ def define(category: str, initial: object, function: Callable[..., object], name
         evolve=advance if show_state is None else _with_own_state(advance, show_state),
         advance=advance,
         show=show_state,
+        snapshot_every=snapshot_every,
+        snapshot_version=snapshot_version,
+        codec=codec,
     )
 
 

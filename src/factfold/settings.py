@@ -16,6 +16,7 @@ from factfold.errors import InvalidNamespaceError
 from factfold.job import Job, check_count, refuse_inside_command
 from factfold.reading import decoder, sealer
 from factfold.retry import Retry
+from factfold.snapshots import Snapshots
 from factfold.storage import open_storage
 from factfold.storage.base import Capabilities, Storage
 from factfold.streams import Stream
@@ -41,6 +42,12 @@ def read_version(tx: Transaction, stream: Stream[object, Never]) -> int:
     return tx.read(stream).version
 
 
+def read_to_save(tx: Transaction, stream: Stream[object, Never]) -> tuple[object, int]:
+    """A command that looks at a state and its version."""
+    view = tx.read(stream)
+    return view.state, view.version
+
+
 def do_nothing(tx: Transaction) -> None:
     """A command that is answered when those before it are."""
 
@@ -58,6 +65,11 @@ class Stats(Struct, frozen=True):
         refreshes: cached states that others' events moved on.
         evictions: streams that were dropped because the cache was full.
         cached: streams in the cache now.
+        snapshots_used: loads that went on from a snapshot.
+        snapshots_refused: snapshots that did not fit: of another fold, damaged, or not borne out by the log.
+        snapshots_saved: snapshots that were written.
+        snapshots_failed: snapshots that could not be written.
+        snapshots_dropped: snapshots that were not tried, because too many waited or the store was closed.
     """
 
     commands: int
@@ -70,13 +82,18 @@ class Stats(Struct, frozen=True):
     refreshes: int
     evictions: int
     cached: int
+    snapshots_used: int
+    snapshots_refused: int
+    snapshots_saved: int
+    snapshots_failed: int
+    snapshots_dropped: int
 
     @staticmethod
     def of(heart: Heart | None) -> Stats:
         """The numbers as they are now; all zero before the store was opened."""
         if heart is None:
-            return Stats(0, 0, 0, 0, 0, 0, 0, 0, 0, 0)
-        done, cache = heart.counters, heart.cache
+            return Stats(*[0] * 15)
+        done, cache, snapshots = heart.counters, heart.cache, heart.snapshots
         return Stats(
             commands=done.commands,
             batches=done.batches,
@@ -88,6 +105,11 @@ class Stats(Struct, frozen=True):
             refreshes=cache.refreshes,
             evictions=cache.evictions,
             cached=len(cache),
+            snapshots_used=snapshots.used,
+            snapshots_refused=snapshots.refused,
+            snapshots_saved=snapshots.saved,
+            snapshots_failed=snapshots.failed,
+            snapshots_dropped=snapshots.dropped,
         )
 
 
@@ -128,12 +150,14 @@ class Settings(Struct, frozen=True):
         interrupts: Callable[[Job], bool],
     ) -> Heart:
         """A heart with these settings, for a driver."""
+        seal = None if self.transform is None else sealer(self.transform)
         return Heart(
             cache_size=self.cache_size,
             retry=self.retry,
             locks=capabilities.locks,
             decode=decoder(self.transform),
-            seal=None if self.transform is None else sealer(self.transform),
+            seal=seal,
+            snapshots=Snapshots(seal, self.transform),
             guard=guard,
             notify=notify,
             interrupts=interrupts,

@@ -21,7 +21,9 @@ from factfold.reading import PAGE, Query, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
-from factfold.settings import Settings, Stats, do_nothing, read_state, read_version, utc_now
+from factfold.saver import Saver
+from factfold.settings import Settings, Stats, do_nothing, read_state, read_to_save, read_version, utc_now
+from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
 from factfold.storage.base import Engine, Log, Storage, StreamInfo
 from factfold.streams import Stream, StreamType
@@ -74,6 +76,7 @@ class Store:
         self._leader: Job | None = None
         self._heart: Heart | None = None
         self._log: Log | None = None
+        self._saver: Saver | None = None
         self._closed = False
         self._ended = False
 
@@ -232,6 +235,21 @@ class Store:
         refuse_inside_command()
         return self._stream_pages(category, self._ready()[1])
 
+    def snapshot(self, stream: Stream[object, Never], /) -> int:
+        """Saves the state of a stream, fresh, as a snapshot; gives its version. Does I/O.
+
+        Raises:
+            DefinitionError: the stream type has no `snapshot_every`, so that nobody would look for it.
+            EncodingError: the state does not come back from JSON as what it was.
+        """
+        refuse_inside_command()
+        codec_of(stream)
+        state, version = (self.execute(read_to_save, stream)).result
+        log, saver = self._ready()[1], self._saver
+        assert saver is not None
+        saver.save(Snapshot.of(stream, state, version, log.read_stream(last_page(stream, version)) if version else ()))
+        return version
+
     def head(self) -> int:
         """The position of the last event, 0 in an empty log. Does I/O."""
         refuse_inside_command()
@@ -298,6 +316,8 @@ class Store:
                 self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
             with self._guard:
                 heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
+        if self._saver is not None:
+            self._saver.close()
         if self._owner:
             self._connections.close()
         self._ended = True
@@ -325,9 +345,11 @@ class Store:
             if self._heart is None or self._log is None:
                 engine = self._connections.engine()
                 self._log = engine.log(self._settings.namespace)
-                self._heart = self._settings.heart(
+                heart = self._settings.heart(
                     engine.capabilities, self._guard, notify=_notify, interrupts=self._interrupts
                 )
+                self._saver = Saver(heart.snapshots, self._log, self._guard)
+                self._heart = heart
             return self._heart, self._log
 
     def _check_open(self) -> None:
@@ -398,6 +420,8 @@ class Store:
             self._sleep(heart, job)
             return
         try:
+            if task.asked:
+                task.resume(log.get(PLACE, task.asked), heart.snapshots)
             task.fold(log.load(task.load), heart.decode)
         except Exception as error:
             with self._guard:
@@ -405,6 +429,8 @@ class Store:
         else:
             with self._guard:
                 heart.loaded(task)
+                if heart.snapshots.waiting and self._saver is not None:
+                    self._saver.wake()
         finally:
             with self._guard:
                 self._appoint(heart)

@@ -12,7 +12,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from msgspec import Struct, structs
+from msgspec import Struct
 
 from factfold.annotations import describe, enclosing_names, event_classes, show
 from factfold.codec import EventType
@@ -209,8 +209,14 @@ class StreamDecorator(Generic[I]):
         here = inspect.currentframe()
         names = enclosing_names(getattr(fold, "__qualname__", ""), here.f_back if here is not None else None)
         del here  # a frame that knows itself is garbage that nobody sees
-        made = define(self._category, self._initial, fold, names)
-        made = structs.replace(made, snapshot_every=self._snapshot_every, snapshot_version=self._snapshot_version)
+        made = define(
+            self._category,
+            self._initial,
+            fold,
+            names,
+            snapshot_every=self._snapshot_every,
+            snapshot_version=self._snapshot_version,
+        )
         prefix = f"{self._category}:"
         with _lock:
             _folds[next(_numbers)] = made
