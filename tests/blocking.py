@@ -25,8 +25,8 @@ class Blocking:
     def execute_once(self, key: str, command: Callable[..., T], /, *args: Any, **kwargs: Any) -> Any:
         return self._run(self._store.execute_once, key, command, *args, **kwargs)
 
-    def state(self, stream: Any) -> Any:
-        return self._run(self._store.state, stream)
+    def state(self, stream: Any, **arguments: Any) -> Any:
+        return self._run(self._store.state, stream, **arguments)
 
     def version(self, stream: Any) -> Any:
         return self._run(self._store.version, stream)

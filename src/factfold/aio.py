@@ -23,7 +23,7 @@ from factfold.reading import PAGE, Query, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
-from factfold.settings import Settings, Stats, do_nothing, read_state, read_to_save, read_version, utc_now
+from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
 from factfold.storage.base import AsyncEngine, AsyncLog, Storage, StreamInfo
@@ -144,9 +144,15 @@ class AsyncStore:
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def state(self, stream: Stream[S, Never], /) -> S:
-        """The folded state, not older than any commit acknowledged before the call. Does I/O."""
-        return (await self.execute(read_state, stream)).result
+    async def state(self, stream: Stream[S, Never], /, *, max_age: float | None = None) -> S:
+        """The folded state, not older than any commit acknowledged before the call. Does I/O.
+
+        With `max_age` it may be as old as so many seconds, and comes from the cache while that is known to have been
+        current since; calls that have to load it share one load.
+        """
+        job = self._settings.reading(stream, max_age)
+        receipt = await self._serve((await self._ready())[0], job)
+        return cast("S", receipt.result)  # the state of a Stream[S, ...]
 
     async def version(self, stream: Stream[object, Never], /) -> int:
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""

@@ -7,6 +7,7 @@ the `guard`. One leader at a time; whoever calls may load at the same time.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
@@ -108,6 +109,8 @@ class Heart:
         self._parts: deque[list[Job]] = deque()
         self._spoiled = True
         self._generation = 0
+        self._asked = 0.0  # when the request was made that is being answered
+        self._current = -math.inf  # when the cut was last known to be the log's head
 
     # -- for callers, with the guard held --------------------------------------------------------------------------
 
@@ -299,6 +302,7 @@ class Heart:
             self._parts.clear()
 
     def _start_over(self) -> Steps:
+        asked = time.monotonic()
         try:
             head = yield AskHead()
         except Exception as error:
@@ -310,6 +314,7 @@ class Heart:
         else:
             assert isinstance(head, Head)
             self.cache.reset(head)
+            self._current = asked
             self._spoiled = False
 
     def _spoil(self) -> None:
@@ -324,6 +329,7 @@ class Heart:
                 continue
             if task.loaded.news is not None:
                 self.cache.hear(task.loaded.news, task.keys)
+                self._current = max(self._current, task.asked_at)
             for loading, fetched in task.complete:
                 if self.cache.install(fetched):
                     for job in loading.jobs:
@@ -380,7 +386,7 @@ class Heart:
                 if not batch.overlay.events:
                     if locked:
                         yield Unlock()
-                    elif not fresh:
+                    elif not fresh and not self._is_young(batch):
                         news = yield self._check(batch)
                         assert isinstance(news, News)
                         self._hear(batch, news)
@@ -442,7 +448,13 @@ class Heart:
                 self._spoil()
                 yield from self._start_over()
 
+    def _is_young(self, batch: Batch) -> bool:
+        """Whether nobody in the batch needs to know more than what was current a while ago."""
+        age = time.monotonic() - self._current
+        return all(job.max_age is not None and age <= job.max_age for job in batch.jobs)
+
     def _count_attempt(self, batch: Batch) -> None:
+        self._asked = time.monotonic()
         self.counters.attempts += 1
         for job in batch.jobs:
             job.attempts += 1
@@ -488,6 +500,7 @@ class Heart:
     def _hear(self, batch: Batch, news: News) -> None:
         if news.head != self.cache.head:
             self.cache.hear(news, batch.overlay.keys() if news.too_far else ())
+        self._current = self._asked
 
     def _split(self, batch: Batch, error: AppendRefusedError) -> None:
         """The storage refuses something of this batch: its parts are run again, until only that is left."""

@@ -49,6 +49,7 @@ class Job(Struct, eq=False):
         missing: what the last run read and was not loaded.
         pins: the streams that are kept in the cache for it.
         time, ids: what all its runs get.
+        max_age: how many seconds ago what it reads may have been current last; None: it has to be current now.
         trace, group: what the last run read, and what it then had to wait for.
         wake: belongs to the driver: wakes the caller where it sleeps.
     """
@@ -71,6 +72,7 @@ class Job(Struct, eq=False):
     pins: set[str] = set()
     wake: Callable[[], object] | None = None
     time: datetime | None = None
+    max_age: float | None = None
     ids: list[UUID] = []
     trace: Sequence[Read] = ()
     group: tuple[Key, ...] = ()
@@ -194,6 +196,15 @@ def check_count(name: str, value: object) -> None:
     """Refuses what is no whole number, or below 0."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{name}={value!r}: a whole number, 0 or more, is needed")
+
+
+def check_age(value: object) -> float | None:
+    """Refuses what is no number of seconds, or below 0."""
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value >= 0:
+        raise ValueError(f"max_age={value!r}: a number of seconds, 0 or more, is needed")
+    return value
 
 
 def refuse_inside_command() -> None:

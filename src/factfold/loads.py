@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 
 from factfold.cache import AnyStream, Decode, Fetched, Folded, Key
@@ -139,6 +140,7 @@ class LoadTask:
     __slots__ = (
         "_after",
         "asked",
+        "asked_at",
         "complete",
         "generation",
         "keys",
@@ -157,6 +159,7 @@ class LoadTask:
         self.complete: list[tuple[Loading, Fetched]] = []
         self.keys = [loading.key for loading in self.loadings]
         self.asked = [key_of(loading.stream) for loading in self.loadings if loading.asks]
+        self.asked_at = time.monotonic()
         self.to_save: list[Snapshot] = []
         self._after = after if head is None else head
         for loading in self.loadings:

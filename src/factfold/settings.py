@@ -13,7 +13,7 @@ from factfold.batch import Heart
 from factfold.codec import Transform
 from factfold.commands import check_command
 from factfold.errors import InvalidNamespaceError
-from factfold.job import Job, check_count, refuse_inside_command
+from factfold.job import Job, check_age, check_count, refuse_inside_command
 from factfold.reading import decoder, sealer
 from factfold.retry import Retry
 from factfold.snapshots import Snapshots
@@ -162,6 +162,12 @@ class Settings(Struct, frozen=True):
             notify=notify,
             interrupts=interrupts,
         )
+
+    def reading(self, stream: Stream[object, Never], max_age: float | None) -> Job:
+        """A call of `state`. Raises NestedExecutionError, ValueError."""
+        job = self.job(read_state, (stream,), {})
+        job.max_age = check_age(max_age)
+        return job
 
     def job(self, command: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]) -> Job:
         """A call of `execute`. Raises InvalidCommandError, NestedExecutionError."""
