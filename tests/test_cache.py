@@ -233,6 +233,7 @@ def test_a_load_from_behind_the_tail_is_refused() -> None:
     for _ in range(TAIL_EVENTS + 1):
         log.add(Deposited(1), BEN)
     cache.hear(log.news(EMPTY), ())
+    cache.trim()
 
     assert not cache.install(late)
     assert cache.get(WIDE) is None
@@ -246,6 +247,7 @@ def test_a_load_from_the_beginning_of_the_tail_is_taken() -> None:
     for _ in range(TAIL_EVENTS):
         log.add(Deposited(1), ANN)
     cache.hear(log.news(before), ())
+    cache.trim()
 
     assert cache.install(late)
     assert state(cache, WIDE) == Account("", TAIL_EVENTS + 1)
@@ -261,21 +263,50 @@ def test_a_load_from_before_too_far_news_is_refused() -> None:
     assert not cache.install(late)
 
 
-def test_a_load_from_before_an_event_too_large_to_remember_is_refused() -> None:
+def test_a_load_from_before_a_large_event_of_another_stream_is_brought_up() -> None:
     log = Log()
     cache = made(log)
     late = log.fetch(WIDE)
     log.add(Blob("x" * 3_000_000), BEN)
-    log.add(Blob("x" * 3_000_000), BEN)
-    log.add(Deposited(1), BEN)
+    log.add(Deposited(1), ANN)
     cache.hear(log.news(EMPTY), ())
 
+    assert cache.install(late)
+    assert state(cache, WIDE) == Account("", 1)
+
+
+def test_a_load_from_before_a_large_event_that_its_fold_looks_at_is_refused() -> None:
+    log = Log()
+    cache = made(log)
+    late = log.fetch((ANN, big.fold))
+    log.add(Blob("x" * 3_000_000), ANN)
+    cache.hear(log.news(EMPTY), ())
+
+    assert not cache.install(late)
+    assert cache.install(log.fetch((ANN, big.fold)))
+
+
+def test_the_last_two_batches_of_this_process_are_remembered_however_large_they_are() -> None:
+    log = Log()
+    cache = made(log)
+    late = log.fetch(WIDE)
+    for _ in range(2):
+        batch = [log.add(Deposited(1), BEN) for _ in range(TAIL_EVENTS + 100)]
+        cache.own(batch, 0)
+        cache.trim()
+
+    assert cache.install(late)
+    cache.own([log.add(Deposited(1), BEN)], 0)
+    cache.trim()
+    cache.drop(ANN)
     assert not cache.install(late)
 
 
 def test_a_load_from_after_the_cut_is_refused() -> None:
     log = Log()
     cache = made(log)
+    log.add(Deposited(1), BEN)
+    cache.hear(log.news(EMPTY), ())
     log.add(Deposited(1), ANN)
 
     assert not cache.install(log.fetch(WIDE))

@@ -79,6 +79,7 @@ def test_a_payload_that_the_storage_refuses_fails_its_own_command_only(together:
         else:
             assert isinstance(outcome, Receipt)
             assert outcome.result == amounts[number]
+            assert outcome.attempts == 1
     found = [together.store.state(accounts(str(number))).balance for number in range(8)]
     assert found == [0 if number in poison else amounts[number] for number in range(8)]
     assert together.store.head() == 8 - len(poison)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from contextvars import ContextVar
 from typing import TypeVar
 
 import pytest
 
 from factfold import Stream, Transaction, stream
+from factfold.batch import MAX_MISSES
 from factfold.errors import LogDivergedError, StoreUnavailableError
 from factfold.job import Job, Turn
-from factfold.requests import Request
+from factfold.requests import Request, Sleep
 from factfold.settings import do_nothing, read_state
-from factfold.storage.base import Append
+from factfold.storage.base import Append, Check, Load
 from factfold.storage.memory import Memory
 from tests.properties.boxes import Blue, BrokenError, Event, Red, boxes, fragile_boxes, red_boxes
 from tests.properties.driven import DrivenHeart
@@ -83,13 +86,15 @@ def once_before_an_append(interfere: Callable[[], None]) -> Callable[[Request], 
     return before
 
 
+@pytest.mark.parametrize("writer_first", [True, False])
 def test_a_state_that_a_suspended_run_has_read_moves_on_with_the_strangers_when_its_batch_commits(
-    memory: Memory, heart: DrivenHeart
+    memory: Memory, heart: DrivenHeart, writer_first: bool
 ) -> None:
     heart.execute(lambda tx: tx.read(boxes("x"), red_boxes("x")) and None)
 
+    writer = heart.submit(lambda tx: put(tx, red_boxes("x"), Red(1))) if writer_first else None
     suspended = heart.submit(lambda tx: (tx.read(boxes("x")).state, tx.read(boxes("y")).state))
-    writer = heart.submit(lambda tx: put(tx, red_boxes("x"), Red(1)))
+    writer = writer or heart.submit(lambda tx: put(tx, red_boxes("x"), Red(1)))
     finish(heart, writer, suspended, before=once_before_an_append(lambda: strangers_append(memory, "box:x", Blue(7))))
 
     assert suspended.receipt().result == ((7, 1), ())
@@ -294,3 +299,256 @@ def load_part(heart: DrivenHeart) -> None:
     (flight,) = heart.flights
     heart.perform_load(flight)
     heart.deliver_load(flight)
+
+
+def call_and_go_on(tx: Transaction) -> None:
+    """Calls a command that appends and raises, and appends something else."""
+
+    def failing(tx: Transaction) -> None:
+        tx.read(boxes("x")).append(Red(100))
+        raise BrokenError
+
+    with suppress(BrokenError):
+        tx.call(failing)
+    tx.read(boxes("x")).append(Red(1))
+
+
+def test_what_was_undone_does_not_count_for_later_commands_of_the_batch(memory: Memory, heart: DrivenHeart) -> None:
+    heart.execute(lambda tx: tx.read(boxes("x"), red_boxes("x")) and None)
+
+    first = heart.submit(call_and_go_on)
+    second = heart.submit(lambda tx: put(tx, red_boxes("x"), Red(2)))
+    third = heart.submit(state(boxes("x")))
+    finish(heart, first, second, third)
+
+    assert third.receipt().result == (1, 2)
+    assert heart.execute(state(boxes("x"))) == (1, 2)
+    assert heart.heart.counters.loads == 1
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_version_after_an_undo_is_that_of_the_last_event_that_counts(
+    memory: Memory, heart: DrivenHeart, again: bool
+) -> None:
+    heart.execute(lambda tx: tx.read(boxes("x"), blue_boxes("x")) and None)
+
+    def only_undone(tx: Transaction) -> None:
+        def failing(tx: Transaction) -> None:
+            tx.read(blue_boxes("x")).append(Blue(100), Blue(101))
+            raise BrokenError
+
+        if again:
+            tx.read(blue_boxes("x"))
+        with suppress(BrokenError):
+            tx.call(failing)
+        tx.read(boxes("x")).append(Red(1))
+
+    def version(at: AnyStream) -> Callable[[Transaction], object]:
+        return lambda tx: tx.read(at).version
+
+    jobs = [heart.submit(only_undone), heart.submit(version(blue_boxes("x"))), heart.submit(version(boxes("x")))]
+    finish(heart, *jobs)
+
+    assert [job.receipt().result for job in jobs] == [None, 0, 1]
+    assert [heart.execute(version(at)) for at in (blue_boxes("x"), boxes("x"))] == [0, 1]
+
+
+def test_the_version_through_a_narrow_fold_counts_what_it_does_not_look_at(memory: Memory, heart: DrivenHeart) -> None:
+    heart.execute(lambda tx: tx.read(boxes("x"), blue_boxes("x")) and None)
+
+    mixed: tuple[Red | Blue, ...] = (Red(1), Red(2), Blue(3))
+    writer = heart.submit(lambda tx: put(tx, boxes("x"), *mixed))
+    reader = heart.submit(lambda tx: tx.read(blue_boxes("x")).version)
+    finish(heart, writer, reader)
+
+    assert reader.receipt().result == 3
+
+
+def test_each_run_begins_with_the_context_of_its_caller(memory: Memory, heart: DrivenHeart) -> None:
+    variable = ContextVar("variable", default="caller's")
+    seen: list[str] = []
+
+    def command(tx: Transaction) -> None:
+        seen.append(variable.get())
+        variable.set("a run's")
+        tx.read(boxes("x"))
+
+    heart.execute(command)
+
+    assert seen == ["caller's", "caller's"]
+
+
+def test_only_what_is_not_cached_is_loaded(memory: Memory, heart: DrivenHeart) -> None:
+    heart.execute(state(boxes("cached")))
+    reader = heart.submit(lambda tx: tx.read(boxes("cached"), boxes("cold")) and None)
+    heart.step_until(lambda: bool(heart.flights))
+
+    assert [wanted.selection.stream for wanted in heart.flights[0].task.load.wanted] == ["box:cold"]
+    finish(heart, reader)
+
+
+def test_what_only_reads_is_validated_once_more_at_the_most(memory: Memory, heart: DrivenHeart) -> None:
+    heart.execute(state(boxes("x")))
+    reader = heart.submit(state(boxes("x")))
+    checks: list[Request] = []
+
+    def write_before_each_check(request: Request) -> None:
+        if isinstance(request, Check):
+            checks.append(request)
+            strangers_append(memory, "box:x", Red(len(checks)))
+
+    finish(heart, reader, before=write_before_each_check)
+
+    assert len(checks) == 1
+    assert reader.receipt().result == (1,)
+
+
+def test_what_was_cut_at_different_heads_goes_on_apart(
+    memory: Memory, heart: DrivenHeart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.loads.MAX_EVENTS", 2)
+    strangers_append(memory, "box:x", Red(1), Red(2), Red(3))
+    readers = [heart.submit(state(boxes(id))) for id in "xy"]
+    heart.step_until(lambda: heart.heart.has_loads)
+    heart.ask(readers[0])
+    heart.perform_load(heart.flights[0])
+    heart.deliver_load(heart.flights[0])
+    strangers_append(memory, "box:y", Red(4), Red(5), Red(6))
+    heart.ask(readers[1])
+    heart.perform_load(heart.flights[0])
+    heart.deliver_load(heart.flights[0])
+
+    restore_backup(memory, 3)
+    strangers_append(memory, "box:y", Blue(7), Blue(8), Blue(9))
+    finish(heart, *readers)
+
+    for reader in readers:  # this process has seen what is gone
+        with pytest.raises(LogDivergedError):
+            reader.receipt()
+    assert [heart.execute(state(boxes(id))) for id in "xy"] == [(1, 2, 3), (7, 8, 9)]
+
+
+# -- Loads that come too late ------------------------------------------------------------------------------------------
+
+
+class Busy:
+    """Appends so much, while each load is under way, that the cut cannot remember what came since."""
+
+    def __init__(self, heart: DrivenHeart) -> None:
+        self.heart = heart
+        self.appended = 0
+
+    def overtake(self) -> None:
+        """The next load is answered, then overtaken by appends, and then delivered."""
+        self.heart.step_until(lambda: bool(self.heart.flights))
+        (late,) = self.heart.flights
+        self.heart.perform_load(late)
+        self.heart.flights.clear()
+        for _ in range(3):
+            self.appended += 1
+            self.heart.execute(lambda tx: put(tx, boxes("busy"), Red(self.appended)))
+        self.heart.flights.append(late)
+        self.heart.deliver_load(late)
+
+
+def test_a_load_that_always_comes_too_late_is_made_by_the_leader(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.cache.TAIL_EVENTS", 0)
+    strangers_append(memory, "box:cold", Red(7), Red(8))
+    heart = DrivenHeart(memory)
+    heart.execute(state(boxes("busy")))
+    reader = heart.submit(state(boxes("cold")))
+    busy = Busy(heart)
+
+    for _ in range(MAX_MISSES):
+        busy.overtake()
+    finish(heart, reader)
+
+    assert reader.receipt().result == (7, 8)
+    assert heart.heart.counters.loads == 1 + MAX_MISSES + 1
+    assert heart.execute(state(boxes("cold"))) == (7, 8)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_leader_that_is_interrupted_while_it_loads_leaves_nobody_behind(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch, answered: bool
+) -> None:
+    monkeypatch.setattr("factfold.cache.TAIL_EVENTS", 0)
+    strangers_append(memory, "box:cold", Red(7))
+    heart = DrivenHeart(memory)
+    heart.execute(state(boxes("busy")))
+    reader = heart.submit(state(boxes("cold")))
+    for _ in range(MAX_MISSES):
+        Busy(heart).overtake()
+    heart.step_until(lambda: isinstance(heart.request, Load))
+    if answered:
+        heart.perform()
+
+    heart.interrupt()
+    finish(heart, reader)
+
+    assert reader.receipt().result == (7,)
+
+
+def test_what_cannot_be_loaded_by_the_leader_either_is_told(memory: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factfold.cache.TAIL_EVENTS", 0)
+    heart = DrivenHeart(memory)
+    heart.execute(state(boxes("busy")))
+    reader = heart.submit(state(boxes("cold")))
+    for _ in range(MAX_MISSES):
+        Busy(heart).overtake()
+    heart.step_until(lambda: isinstance(heart.request, Load))
+    heart.fail(StoreUnavailableError("nobody there"))
+    finish(heart, reader)
+
+    with pytest.raises(StoreUnavailableError):
+        reader.receipt()
+    assert heart.execute(state(boxes("cold"))) == ()
+
+
+def test_an_error_of_a_fold_is_not_kept_for_others_when_nobody_waits_for_it_any_more(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    strangers_append(memory, "box:x", Blue(1))
+    failing = [True]
+
+    @stream("box", initial=0)
+    def moody(state: int, event: Red | Blue) -> int:
+        if failing:
+            raise BrokenError
+        return state + 1
+
+    left = heart.submit(state(moody("x")))
+    heart.step_until(lambda: bool(heart.flights))
+    (flight,) = heart.flights
+    heart.perform_load(flight)
+    heart.leave(left)
+    heart.deliver_load(flight)
+    heart.execute(do_nothing)
+
+    failing.clear()
+    assert heart.execute(state(moody("x"))) == 1
+
+
+# -- The lock ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_takes_long_is_not_run_again_under_the_lock(
+    memory: Memory, heart: DrivenHeart, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.batch.MAX_LOCKED_SECONDS", -1.0)
+    heart.execute(state(boxes("x")))
+    writer = heart.submit(lambda tx: put(tx, boxes("x"), Red(1)))
+    requests: list[type] = []
+    interfere = once_before_an_append(lambda: strangers_append(memory, "box:x", Blue(7)))
+
+    def before(request: Request) -> None:
+        requests.append(type(request))
+        interfere(request)
+
+    finish(heart, writer, before=before)
+
+    assert requests == [Append, Sleep, Append]
+    assert writer.receipt().attempts == 2
+    assert heart.execute(state(boxes("x"))) == (7, 1)

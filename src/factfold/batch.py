@@ -10,12 +10,12 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from msgspec import Struct
 
-from factfold.cache import Cache, Decode, Key
+from factfold.cache import AnyStream, Cache, Decode, Key
 from factfold.errors import (
     AppendRefusedError,
     FactfoldError,
@@ -30,15 +30,20 @@ from factfold.job import DONE, LEADING, LOADING, WAITING, Job
 from factfold.loads import Loading, LoadTask
 from factfold.losing import gone, losers
 from factfold.overlay import Overlay, Seal
-from factfold.requests import Answer, AskHead, Lock, Request, Resolve, Sleep, Steps, Unlock
+from factfold.requests import Answer, AskHead, Lock, Recall, Request, Resolve, Sleep, Steps, Unlock
 from factfold.retry import Retry
 from factfold.snapshots import Snapshots
-from factfold.storage.base import Append, Appended, Check, Conflict, Head, NewEvent, News, StoredEvent
+from factfold.storage.base import Append, Appended, Check, Conflict, Head, Loaded, NewEvent, News, StoredEvent
 from factfold.transaction import Transaction
 
 MAX_COMMANDS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 MAX_SECONDS = 0.01
+MAX_LOCKED_SECONDS = 1.0
+"""Commands that took longer than this are not run again under the writers' lock: others wait for it."""
+
+MAX_MISSES = 2
+"""How often what was loaded for a command may come too late before the leader loads it, between two batches."""
 
 
 class Counters(Struct):
@@ -52,15 +57,19 @@ class Counters(Struct):
 
 
 class Batch:
-    """Commands that are decided together. `append` is what was sent for them, `answer` what came back."""
+    """Commands that are decided together. `append` is what was sent for them, `answer` what came back.
 
-    __slots__ = ("answer", "append", "jobs", "overlay")
+    `slow`: running them took so long that nobody should have to wait for it.
+    """
+
+    __slots__ = ("answer", "append", "jobs", "overlay", "slow")
 
     def __init__(self, overlay: Overlay) -> None:
         self.jobs: list[Job] = []
         self.overlay = overlay
         self.append: Append | None = None
         self.answer: Appended | None = None
+        self.slow = False
 
 
 class Heart:
@@ -107,6 +116,7 @@ class Heart:
         self._left: deque[Job] = deque()
         self._batch: Batch | None = None
         self._parts: deque[list[Job]] = deque()
+        self._starved: list[tuple[Job, tuple[AnyStream, ...]]] = []
         self._spoiled = True
         self._generation = 0
         self._asked = 0.0  # when the request was made that is being answered
@@ -135,13 +145,14 @@ class Heart:
 
     def next_leader(self) -> Job | None:
         """The job whose caller has waited longest for a leader, if there is work for one."""
-        waiting: list[Iterable[Job]] = [self._batch.jobs if self._batch else (), *self._parts, self._queue]
+        starved = [job for job, _ in self._starved]
+        waiting: list[Iterable[Job]] = [self._batch.jobs if self._batch else (), *self._parts, starved, self._queue]
         return next((job for jobs in waiting for job in jobs if job.turn is WAITING and not job.left), None)
 
     @property
     def has_work(self) -> bool:
         """Whether a leader would find something to do."""
-        return bool(self._queue or self._batch or self._parts)
+        return bool(self._queue or self._batch or self._parts or self._starved)
 
     @property
     def has_loads(self) -> bool:
@@ -236,7 +247,7 @@ class Heart:
 
     def lead(self) -> Steps:
         """Serves one batch, after what an interrupted leader has left."""
-        if self._batch is not None or self._parts:
+        if self._batch is not None or self._parts or self._starved:
             yield from self._recover()
         if self._spoiled:
             yield from self._start_over()
@@ -245,11 +256,13 @@ class Heart:
         if self._arrived or self._left:
             self._install()
         self._batch = batch = Batch(self._overlay())
-        deadline = time.monotonic() + MAX_SECONDS
+        began, took = time.monotonic(), 0.0
         while self._queue and self._take(batch):
             self._run(batch, batch.jobs[-1])
-            if batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= MAX_COMMANDS or time.monotonic() >= deadline:
+            took = time.monotonic() - began
+            if batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= MAX_COMMANDS or took >= MAX_SECONDS:
                 break
+        batch.slow = took > MAX_LOCKED_SECONDS
         yield from self._decide(batch)
         while self._parts and not self._spoiled:
             self._batch = batch = Batch(self._overlay())
@@ -258,6 +271,8 @@ class Heart:
             self._run_again(batch)
             yield from self._decide(batch)
         self._batch = None
+        if self._starved and not self._spoiled:
+            yield from self._feed()
         self.cache.trim()
 
     def abandon(self) -> None:
@@ -294,12 +309,18 @@ class Heart:
             except FactfoldError as error:
                 self._answer(batch.jobs, error)
         with self._guard:
-            for jobs in (*reversed(self._parts), batch.jobs if batch else ()):
-                for job in reversed(jobs):
-                    if job.turn in (WAITING, LEADING) and not job.left and job not in self._queue:
-                        self._queue.appendleft(job)
+            starved = [job for job, _ in self._starved]
+            for jobs in (starved, *reversed(self._parts), batch.jobs if batch else ()):
+                self._queue_again(jobs)
             self._batch = None
             self._parts.clear()
+            self._starved.clear()
+
+    def _queue_again(self, jobs: Sequence[Job]) -> None:
+        """Puts those who still wait at the head of the queue, in their order. The guard is held."""
+        for job in reversed(jobs):
+            if job.turn in (WAITING, LEADING) and not job.left and job not in self._queue:
+                self._queue.appendleft(job)
 
     def _start_over(self) -> Steps:
         asked = time.monotonic()
@@ -325,19 +346,56 @@ class Heart:
         """Takes what was loaded into the cut, and lets go of what nobody waits for any more."""
         while self._arrived:
             task = self._arrived.popleft()
-            if task.generation != self._generation or task.loaded is None:
-                continue
-            if task.loaded.news is not None:
-                self.cache.hear(task.loaded.news, task.keys)
-                self._current = max(self._current, task.asked_at)
-            for loading, fetched in task.complete:
-                if self.cache.install(fetched):
-                    for job in loading.jobs:
-                        if job.turn is not DONE and not job.left:
-                            self.cache.pin(loading.stream.id, job)
-                            job.pins.add(loading.stream.id)
+            if task.generation == self._generation and task.loaded is not None:
+                self._install_from(task, task.loaded)
         while self._left:
             self._unpin(self._left.popleft())
+
+    def _install_from(self, task: LoadTask, loaded: Loaded) -> None:
+        if loaded.news is not None:
+            self.cache.hear(loaded.news, task.keys)
+            self._current = max(self._current, task.asked_at)
+        for loading, fetched in task.complete:
+            jobs = [job for job in loading.jobs if job.turn is not DONE and not job.left]
+            if fetched.folded.error is not None and not jobs:
+                continue  # only who reads it is to hear of it
+            installed = self.cache.install(fetched)
+            for job in jobs:
+                if installed:
+                    self.cache.pin(loading.stream.id, job)
+                    job.pins.add(loading.stream.id)
+                else:
+                    job.misses += 1
+
+    def _feed(self) -> Steps:
+        """Loads for those whose loads came too late, again and again: now nothing of this process comes in between."""
+        loadings: dict[Key, Loading] = {}
+        for job, streams in self._starved:
+            for stream in streams:
+                loadings.setdefault(stream.key, Loading(stream)).jobs.append(job)
+        waiting = list(loadings.values())
+        try:
+            while waiting:
+                task = LoadTask(waiting, self.cache.head, self._generation, None)
+                self.counters.loads += 1
+                if task.asked:
+                    found = yield Recall(task.asked)
+                    assert isinstance(found, Mapping)
+                    task.resume(found, self.snapshots)
+                loaded = yield task.load
+                assert isinstance(loaded, Loaded)
+                task.fold(loaded, self.decode)
+                self._install_from(task, loaded)
+                waiting = [loading for loading in waiting if not loading.complete]
+        except Exception as error:
+            if isinstance(error, LogDivergedError):
+                self._spoil()
+            self._answer([job for job, _ in self._starved], error)
+        with self._guard:
+            for job, _ in self._starved:
+                job.misses = 0
+            self._queue_again([job for job, _ in self._starved])
+            self._starved.clear()
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -352,14 +410,17 @@ class Heart:
     def _run(self, batch: Batch, job: Job) -> None:
         tx = Transaction(batch.overlay, job)
         if not job.run(tx, self._interrupts):
+            missing = tuple([stream for stream in tx.suspended if not self.cache.holds(stream.key)])
             with self._guard:
                 job.missing.clear()  # an interrupted leader may have left something
-                for stream in tx.suspended:
-                    if not self.cache.holds(stream.key):
+                if job.misses >= MAX_MISSES:
+                    self._starved.append((job, missing))
+                else:
+                    for stream in missing:
                         job.missing.add(stream.key)
                         self._loading.setdefault(stream.key, Loading(stream)).jobs.append(job)
-                job.turn = LOADING
-                self._notify(job)
+                    job.turn = LOADING
+                    self._notify(job)
             batch.jobs.remove(job)
 
     def _overlay(self) -> Overlay:
@@ -369,8 +430,10 @@ class Heart:
         """Runs all commands of a batch once more, on the states as they are now."""
         batch.append = None
         batch.overlay = self._overlay()
+        began = time.monotonic()
         for job in list(batch.jobs):
             self._run(batch, job)
+        batch.slow = time.monotonic() - began > MAX_LOCKED_SECONDS
 
     # -- deciding --------------------------------------------------------------------------------------------------
 
@@ -428,7 +491,7 @@ class Heart:
                     elif lost is not None:
                         self._fail_writers(batch, lost)
                     return
-                if self._locks:
+                if self._locks and not batch.slow:
                     news = yield Lock(self._check(batch))
                     assert isinstance(news, News)
                     self._hear(batch, news)
@@ -507,6 +570,8 @@ class Heart:
         if sum(1 for job in batch.jobs if job.events) == 1:
             self._fail_writers(batch, error)
             return
+        for job in batch.jobs:
+            job.attempts -= 1  # this one was decided against nobody
         half = len(batch.jobs) // 2
         self._parts.extendleft((batch.jobs[half:], batch.jobs[:half]))
         batch.append, batch.jobs = None, []

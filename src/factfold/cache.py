@@ -11,6 +11,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Never, TypeAlias
 
+from msgspec import structs
+
 from factfold.folds import Fold
 from factfold.storage.base import EMPTY, Head, News, StoredEvent
 from factfold.streams import Stream
@@ -25,7 +27,10 @@ Decode: TypeAlias = Callable[[Fold, StoredEvent, str], object]
 """Decodes a stored event for a fold that reads the stream of this id; raises DecodingError."""
 
 TAIL_EVENTS = 1000
+"""How many of the latest events are kept at least: what is loaded comes back behind them, and is brought up."""
+
 TAIL_EVENT_BYTES = 16 * 1024
+"""Of how many bytes of data an event is kept whole. Of a larger one it is kept only which streams it is in."""
 
 
 class Folded:
@@ -80,8 +85,10 @@ class Cache:
         self._decode = decode
         self.slots: dict[str, Slot] = {}
         self._unpinned: OrderedDict[str, None] = OrderedDict()
-        self._tail: deque[StoredEvent] = deque(maxlen=TAIL_EVENTS + 1)  # when full, its first one is only followed on
-        self._tail_after = EMPTY  # the head that the first event followed on when the tail was empty
+        self._tail: deque[StoredEvent] = deque()
+        self._tail_after = EMPTY  # the head that the first event of the tail follows on
+        self._tail_size = TAIL_EVENTS
+        self._own_before = 0
 
     def __len__(self) -> int:
         return len(self.slots)
@@ -137,8 +144,10 @@ class Cache:
         if size <= TAIL_EVENT_BYTES:
             self._tail.extend(events)
         else:
-            for stored in events:
-                self._remember(stored)
+            self._tail.extend([_remembered(stored) for stored in events])
+        # What was loaded while this batch was appended may be of the time before it: so the last two are kept whole.
+        self._tail_size = max(TAIL_EVENTS, self._own_before + len(events))
+        self._own_before = len(events)
 
     def install(self, fetched: Fetched) -> bool:
         """Takes a loaded state into the cut. False: the cut has moved too far since, it has to be loaded again."""
@@ -182,7 +191,12 @@ class Cache:
             self._unpinned[stream] = None
 
     def trim(self) -> None:
-        """Evicts what was used least recently, down to the size."""
+        """Evicts what was used least recently, down to the size; forgets the oldest events of the tail."""
+        last: StoredEvent | None = None
+        while len(self._tail) > self._tail_size:
+            last = self._tail.popleft()
+        if last is not None:
+            self._tail_after = last.head
         while len(self._unpinned) > self._size:
             stream, _ = self._unpinned.popitem(last=False)
             del self.slots[stream]
@@ -202,7 +216,7 @@ class Cache:
                 self.refreshes += 1
                 if not self._advance(slot, stream, stored):
                     self.drop(stream)
-        self._remember(stored)
+        self._tail.append(_remembered(stored))
 
     def _advance(self, slot: Slot, stream: str, stored: StoredEvent) -> bool:
         version = stored.streams[stream]
@@ -212,6 +226,8 @@ class Cache:
         for fold, folded in list(slot.folds.items()):
             if stored.type not in fold.selected or folded.error is not None:
                 continue
+            if not stored.data:
+                return False
             try:
                 folded.state = fold.evolve(folded.state, self._decode(fold, stored, stream), slot.suffix)
             except Exception:
@@ -229,20 +245,10 @@ class Cache:
         self._tail.clear()
         self._tail_after = head
 
-    def _remember(self, stored: StoredEvent) -> None:
-        if len(stored.data) > TAIL_EVENT_BYTES:
-            self._tail.clear()  # it must have no gap, and is not worth that much memory
-            self._tail_after = stored.head
-        else:
-            self._tail.append(stored)
-
     def _remembers(self, head: Head) -> bool:
         """Whether the tail holds all that came after this head, and it was a head of this log."""
-        tail = self._tail
-        if len(tail) != tail.maxlen and head == self._tail_after:
-            return True
-        index = head.position - tail[0].position if tail else -1
-        return index >= 0 and head == tail[index].head
+        before = head.position - self._tail_after.position
+        return before >= 0 and head == (self._tail[before - 1].head if before else self._tail_after)
 
     def _since(self, position: int) -> list[StoredEvent]:
         found: list[StoredEvent] = []
@@ -252,3 +258,8 @@ class Cache:
             found.append(stored)
         found.reverse()
         return found
+
+
+def _remembered(stored: StoredEvent) -> StoredEvent:
+    """The event as the tail keeps it: without its data (JSON is never empty) where that is large."""
+    return stored if len(stored.data) <= TAIL_EVENT_BYTES else structs.replace(stored, data=b"")

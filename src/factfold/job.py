@@ -47,6 +47,7 @@ class Job(Struct, eq=False):
         events: what the last run appended; `stored` are the same events as they stand in the log.
         reads: what the last run read, if it appended something.
         missing: what the last run read and was not loaded.
+        misses: how often what was loaded for it came too late.
         pins: the streams that are kept in the cache for it.
         time, ids: what all its runs get.
         max_age: how many seconds ago what it reads may have been current last; None: it has to be current now.
@@ -68,6 +69,7 @@ class Job(Struct, eq=False):
     reads: tuple[Key, ...] = ()
     stored: Sequence[StoredEvent] = ()
     attempts: int = 0
+    misses: int = 0
     missing: set[Key] = set()
     pins: set[str] = set()
     wake: Callable[[], object] | None = None

@@ -153,7 +153,6 @@ class Overlay:
                 if (
                     reading is not None
                     and reading.applied == count
-                    and reading.folded is folded
                     and (stream, fold) in boundary  # or others may have moved it on since it was read
                 ):
                     folded.state = reading.state

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
 from typing import TypeAlias, overload
 
 from msgspec import Struct
 
-from factfold.storage.base import Append, Appended, AsyncLog, Check, Conflict, Head, Log, News
+from factfold.snapshots import PLACE
+from factfold.storage.base import Append, Appended, AsyncLog, Check, Conflict, Head, Load, Loaded, Log, News
 
 
 class Lock(Struct, frozen=True):
@@ -36,8 +37,14 @@ class AskHead(Struct, frozen=True):
     """Tell the log's head."""
 
 
-Request: TypeAlias = Append | Check | Lock | Unlock | Resolve | Sleep | AskHead
-Answer: TypeAlias = Appended | Conflict | News | Head | None
+class Recall(Struct, frozen=True):
+    """Get the snapshots under these keys."""
+
+    keys: Sequence[str]
+
+
+Request: TypeAlias = Append | Check | Lock | Unlock | Resolve | Sleep | AskHead | Load | Recall
+Answer: TypeAlias = Appended | Conflict | News | Head | Loaded | Mapping[str, bytes] | None
 Steps: TypeAlias = Generator[Request, Answer, None]
 
 
@@ -66,3 +73,7 @@ def perform(
             return sleep(seconds)
         case AskHead():
             return log.head()
+        case Load():
+            return log.load(request)
+        case Recall(keys):
+            return log.get(PLACE, keys)
