@@ -10,9 +10,11 @@ from msgspec import Struct
 class Retry(Struct, frozen=True):
     """How a store retries.
 
-    A command that lost a race is decided again at once, under the writers' lock where the engine has one. Sleeping is
-    for servers that cannot be reached, and for engines without such a lock: before attempt n + 1 a random time between
-    0 and min(cap, base * 2**n) seconds ("full jitter", AWS Architecture Blog, "Exponential Backoff And Jitter").
+    A command that lost a race is decided again at once, under the writers' lock. Sleeping is for commands that take
+    too long to be decided there, for engines without such a lock, and for a server that has to be asked what became of
+    an append whose answer was lost: before attempt n + 1 a random time between 0 and min(cap, base * 2**n) seconds
+    ("full jitter", AWS Architecture Blog, "Exponential Backoff And Jitter"). How long an engine waits for a server
+    that cannot be reached is an option of its own (`timeout`).
 
     Attributes:
         max_attempts: how many appends are tried before `ConflictError` (or `OutcomeUnknownError`); at least 1.
