@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -111,3 +112,46 @@ def test_after_a_command_the_store_can_be_used_by_the_same_thread(storage: Stora
 
         store.execute(command)
         assert store.head() == 1
+
+
+FORK_HOOKS = {"before_fork", "after_fork_in_parent", "after_fork_in_child"}
+
+CALLS: dict[str, Callable[[Store | AsyncStore], object]] = {
+    "execute": lambda store: store.execute(deposit, "ann"),
+    "execute_once": lambda store: store.execute_once("key", deposit, "ann"),
+    "state": lambda store: store.state(accounts("ann")),
+    "version": lambda store: store.version(accounts("ann")),
+    "events": lambda store: store.events(accounts("ann")),
+    "log": lambda store: store.log(),
+    "streams": lambda store: store.streams(),
+    "snapshot": lambda store: store.snapshot(accounts("ann")),
+    "head": lambda store: store.head(),
+    "verify": lambda store: store.verify(accounts),
+    "stats": lambda store: store.stats(),
+    "namespace": lambda store: store.namespace("other"),
+    "close": lambda store: store.close(),
+}
+"""Every public method."""
+
+
+def begin(made: object) -> None:
+    """Runs what a method of an AsyncStore has given, as far as it goes without waiting."""
+    assert inspect.iscoroutine(made)
+    made.send(None)
+
+
+@pytest.mark.parametrize("cls", [Store, AsyncStore])
+def test_every_public_method_is_refused_inside_a_command(store: Store, cls: type[Store | AsyncStore]) -> None:
+    assert {name for name in dir(cls) if not name.startswith("_")} - FORK_HOOKS == set(CALLS), "a new one stands here"
+    inner = cls("memory:")
+
+    def command(tx: Transaction) -> None:
+        tx.read(accounts("ann")).append(Deposited(1))
+        for call in CALLS.values():
+            with pytest.raises(NestedExecutionError, match="called inside a command"):
+                begin(call(inner))
+
+    store.execute(command)
+
+    assert store.head() == 1
+    assert inner.stats().commands == 0
