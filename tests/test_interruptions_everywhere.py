@@ -73,9 +73,8 @@ MOST_POINTS = 20_000
 
 def points(storage: Storage) -> Iterable[tuple[int, Ids]]:
     """Numbers, and ids of accounts for each: histories must not grow with the points."""
-    for point in range(
-        1, MOST_POINTS, 1 if storage.name == "memory:" else 5
-    ):  # SQLite takes longer, and has more points
+    step = 1 if storage.name == "memory:" else 5  # SQLite takes longer, and has more points
+    for point in range(1, MOST_POINTS, step):
         yield point, (f"main-{point}", f"ann-{point}", f"ben-{point}")
     pytest.fail(f"after {MOST_POINTS} points there are still more")
 

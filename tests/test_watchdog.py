@@ -24,6 +24,15 @@ def test_a_test_that_waits_for_ever_fails_and_tells_where_every_thread_stands() 
     assert other.result()
 
 
+def test_a_test_that_hangs_while_it_cleans_up_is_ended_too() -> None:
+    never = threading.Event()
+    with pytest.raises(pytest.fail.Exception, match="not over"), limited(0.05, again=0.05):
+        try:
+            never.wait()
+        finally:
+            never.wait()
+
+
 def test_what_is_over_in_time_is_left_alone() -> None:
     left = signal.getitimer(signal.ITIMER_REAL)[0]
     with limited(60.0):

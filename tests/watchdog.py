@@ -19,19 +19,22 @@ from tests.racing import stacks
 LIMIT = 150.0
 """Seconds for each of a test's phases. The longest takes a few."""
 
+AGAIN = 20.0
+"""Seconds until it bites again: what a failing test cleans up may hang, too."""
+
 SOAKING = os.environ.get("FACTFOLD_SOAK") == "1"
 """With the large budget the property tests take as long as they take."""
 
 
 @contextmanager
-def limited(seconds: float) -> Iterator[None]:
+def limited(seconds: float, again: float = AGAIN) -> Iterator[None]:
     """What is done inside of this fails when it takes longer. For the main thread."""
 
     def expired(number: int, frame: FrameType | None) -> None:
         pytest.fail(f"it was not over after {seconds:g} seconds:\n{stacks()}")
 
     handler = signal.signal(signal.SIGALRM, expired)
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds, again)
     try:
         yield
     finally:
