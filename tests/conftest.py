@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -24,6 +25,12 @@ MakeStore: TypeAlias = Callable[..., Store]
 def pytest_configure(config: pytest.Config) -> None:
     """No test may hang the run."""
     watchdog.set_on(config)
+
+
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays to the end: no garbage collection need look at it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=["memory", "sqlite"])

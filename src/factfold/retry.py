@@ -17,7 +17,8 @@ class Retry(Struct, frozen=True):
     that cannot be reached is an option of its own (`timeout`).
 
     Attributes:
-        max_attempts: how many appends are tried before `ConflictError` (or `OutcomeUnknownError`); at least 1.
+        max_attempts: how many appends are tried before `ConflictError` (or, where the storage was lost at the last one,
+            `StoreUnavailableError` or `OutcomeUnknownError`); at least 1.
         base: seconds.
         cap: seconds, the longest sleep.
     """
