@@ -159,6 +159,19 @@ def test_a_stalled_connection_that_is_cut_delivers_nothing(echo: Echo, proxy: Pr
     assert echo.heard[0] == b"hello"
 
 
+def test_what_an_abandoned_client_has_sent_can_arrive_late(echo: Echo, proxy: Proxy, client: socket.socket) -> None:
+    proxy.stall("requests")
+    client.sendall(b"late")
+    eventually(lambda: proxy.received["requests"] == 9)
+    proxy.abandon()
+    proxy.resume()
+    with connect(proxy) as another:
+        assert ask(another, b"x") == b"X"
+    assert echo.heard[0] == b"hello"
+    proxy.deliver_late()
+    eventually(lambda: echo.heard[0] == b"hellolate")
+
+
 def test_while_it_stalls_it_accepts(proxy: Proxy) -> None:
     proxy.stall()
     with connect(proxy) as client:

