@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.racing import eventually
+from tests.racing import eventually, start
+from tests.servers.forgetting import ForgettingPooler
 from tests.servers.installations import Installation, embedded, in_package
 from tests.servers.pgbouncer import SERVER_CONNECTIONS, PgBouncer
 from tests.servers.postgres import PostgresServer
@@ -185,3 +186,51 @@ def test_clients_of_the_pooler_share_the_connections_of_the_server(
             backends |= {pid for (pid,) in client.execute("SELECT pg_backend_pid()").fetchall()}
             client.commit()
     assert len(backends) <= SERVER_CONNECTIONS
+
+
+def test_the_forgetting_pooler_keeps_a_session_for_a_transaction_and_no_longer(
+    forgetting_pooler: ForgettingPooler,
+) -> None:
+    with psycopg.connect(forgetting_pooler.url, autocommit=True) as client:
+        with client.transaction():
+            client.execute("SET application_name = 'remembered'")
+            client.execute("CREATE TEMPORARY TABLE kept AS SELECT generate_series(1, 3) AS number")
+            assert client.execute("SELECT count(*) FROM kept WHERE number > %s", [1]).fetchall() == [(2,)]
+            assert client.execute("SHOW application_name").fetchall() == [("remembered",)]
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            client.execute("SELECT FROM kept")
+        assert client.execute("SHOW application_name").fetchall() == [("",)]
+        with pytest.raises(psycopg.errors.InvalidSqlStatementName):
+            client.execute("SELECT 1", prepare=True)
+
+
+def test_clients_of_the_forgetting_pooler_share_its_sessions(forgetting_pooler: ForgettingPooler) -> None:
+    def count_to(number: int) -> set[int]:
+        with psycopg.connect(forgetting_pooler.url, prepare_threshold=None) as client:
+            backends: set[int] = set()
+            for each in range(number):
+                rows = client.execute("SELECT pg_backend_pid(), %s::int", [each]).fetchall()
+                assert rows[0][1] == each
+                backends.add(rows[0][0])
+                client.commit()
+            return backends
+
+    counting = [start(count_to, 30) for _ in range(3 * SERVER_CONNECTIONS)]
+    backends = set[int]().union(*(each.result() for each in counting))
+    assert len(backends) <= SERVER_CONNECTIONS
+
+
+def test_a_client_of_the_forgetting_pooler_that_goes_away_leaves_no_transaction(
+    postgres_server: PostgresServer, forgetting_pooler: ForgettingPooler
+) -> None:
+    for _ in range(2 * SERVER_CONNECTIONS):
+        client = psycopg.connect(forgetting_pooler.url)
+        client.execute("SELECT pg_current_xact_id()")
+        client.close()
+    with psycopg.connect(forgetting_pooler.url) as client:
+        assert client.execute("SELECT 1").fetchall() == [(1,)]
+    eventually(
+        lambda: (
+            not postgres_server.sql("SELECT FROM pg_stat_activity WHERE state LIKE 'idle in%' AND usename = 'factfold'")
+        )
+    )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.servers.forgetting import ForgettingPooler
 from tests.servers.installations import Installation, embedded, installed
 from tests.servers.pgbouncer import PgBouncer, find_pgbouncer
 from tests.servers.postgres import PostgresServer
@@ -68,6 +69,14 @@ def proxy(postgres_server: PostgresServer) -> Iterator[Proxy]:
         yield proxy
 
 
+@pytest.fixture
+def running_again(postgres_server: PostgresServer, postgres_schema: str) -> Iterator[None]:
+    """For tests that stop or kill the server: it runs when they have ended, however they did."""
+    yield
+    if not postgres_server.runs:
+        postgres_server.start()
+
+
 @pytest.fixture(scope="session")
 def pgbouncer(server_site: Site, postgres_server: PostgresServer) -> Iterator[PgBouncer]:
     """A pooler in transaction mode before `postgres_server`."""
@@ -75,4 +84,11 @@ def pgbouncer(server_site: Site, postgres_server: PostgresServer) -> Iterator[Pg
     if program is None:
         pytest.skip("PgBouncer is not installed")
     with PgBouncer(server_site, postgres_server, program) as pooler:
+        yield pooler
+
+
+@pytest.fixture(scope="session")
+def forgetting_pooler(postgres_server: PostgresServer) -> Iterator[ForgettingPooler]:
+    """A pooler before `postgres_server` that is always there."""
+    with ForgettingPooler(postgres_server) as pooler:
         yield pooler

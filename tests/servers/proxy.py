@@ -97,6 +97,10 @@ class Proxy:
         """How many connections there are."""
         return len(self._links)
 
+    def has_received_more(self, direction: Direction, than: int) -> bool:
+        """Whether more than so many bytes came in this direction since the beginning."""
+        return self.received[direction] > than
+
     def cut(self) -> None:
         """Cuts all connections, on both sides, at once."""
         self._do(self._cut())
