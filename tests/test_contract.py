@@ -8,8 +8,10 @@ import pytest
 
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
+from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
 from factfold.testing import StorageContract
+from tests.servers.postgres import PostgresServer
 
 
 class TestMemory(StorageContract):
@@ -22,3 +24,9 @@ class TestSQLite(StorageContract):
     @pytest.fixture
     def storage(self, tmp_path: Path) -> Storage:
         return SQLite(tmp_path / "events.db")
+
+
+class TestPostgres(StorageContract):
+    @pytest.fixture
+    def storage(self, postgres_server: PostgresServer, postgres_schema: str) -> Storage:
+        return Postgres(postgres_server.url, schema=postgres_schema)

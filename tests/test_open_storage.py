@@ -12,7 +12,9 @@ import pytest
 import factfold.storage
 from factfold.errors import FactfoldError, InvalidUrlError
 from factfold.storage import open_storage
+from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
+from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
 
 
@@ -27,10 +29,38 @@ from factfold.storage.sqlite import SQLite
         ("sqlite:///b%C3%A4nk.db", SQLite("bänk.db")),
         ("sqlite:///bank.db?synchronous=normal", SQLite("bank.db", synchronous="normal")),
         ("sqlite:///bank.db?timeout=10&synchronous=full", SQLite("bank.db", timeout=10.0)),
+        ("postgresql://ann@db:5433/bank", Postgres("postgresql://ann@db:5433/bank")),
+        ("postgres://db/bank", Postgres("postgresql://db/bank")),
+        ("postgresql://db/bank?sslmode=require", Postgres("postgresql://db/bank?sslmode=require")),
+        (
+            "postgresql://db/bank?schema=shop&sslmode=require&timeout=2.5&pool_size=3&pooler=true&user=a%26b",
+            Postgres(
+                "postgresql://db/bank?sslmode=require&user=a%26b", schema="shop", timeout=2.5, pool_size=3, pooler=True
+            ),
+        ),
     ],
 )
-def test_a_url_means_a_storage(url: str, storage: SQLite) -> None:
+def test_a_url_means_a_storage(url: str, storage: Storage) -> None:
     assert open_storage(url) == storage
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql://ann:hunter2@db:5433/bank?sslmode=require", "postgresql://ann@db:5433/bank"),
+        ("postgresql://:hunter2@/bank", "postgresql://@/bank"),
+        ("postgresql://db/bank?password=hunter2", "postgresql://db/bank"),
+        ("host=db port=5433 dbname=bank user=ann password=hunter2", "postgresql://ann@db:5433/bank"),
+        ("dbname='bank' password = 'hunter2 host=x'", "postgresql:///bank"),
+        ("postgresql://ann:hun@ter2@[::1", "postgresql://"),
+        ("postgresql://ann:hun/ter2@db/bank", "postgresql://"),
+        ("postgresql://ann:hun#ter2@db/bank", "postgresql://"),
+    ],
+)
+def test_the_name_of_a_server_holds_no_password(url: str, name: str) -> None:
+    storage = Postgres(url)
+    assert storage.name == name
+    assert "hun" not in repr(storage)
 
 
 def test_memory_is_a_new_log_each_time() -> None:
@@ -73,7 +103,13 @@ def test_the_name_of_a_storage_is_its_url(path: str) -> None:
         ("sqlite:///bank.db?synchronous=off", "'full' or 'normal'"),
         ("sqlite:///bank.db?timeout=1&timeout=2", "twice"),
         ("sqlte:///bank.db", "Did you mean sqlite:?"),
-        ("postgresql://localhost/bank", "not in this version"),
+        ("postgresql:bank", "two slashes"),
+        ("postgresql://localhost/bank?timeout=soon", "cannot be 'soon'"),
+        ("postgresql://localhost/bank?pooler=perhaps", "cannot be 'perhaps'"),
+        ("postgresql://localhost/bank?pool_size=0", "above 0"),
+        ("postgresql://localhost/bank?schema=Bank", "cannot be a schema"),
+        ("postgresql://localhost/bank?schema=pg_bank", "cannot be a schema"),
+        ("postgresql://localhost/bank?schema=a&schema=b", "twice"),
         ("valkey://localhost", "not in this version"),
         ("redis://localhost", "not in this version"),
         ("nats://localhost", "not in this version"),
@@ -87,7 +123,15 @@ def test_an_unusable_url_is_refused_with_a_hint(url: str, said: str) -> None:
     assert isinstance(refused.value, FactfoldError | ValueError)
 
 
-@pytest.mark.parametrize("url", ["postgresql://bob:hunter2@db/bank", "postgrsql://bob:hunter2@db", "x://a:hunter2@b"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://bob:hunter2@db/bank?timeout=0",
+        "postgresql://bob:hunter2@db/bank?timeout=x",
+        "postgrsql://bob:hunter2@db",
+        "x://a:hunter2@b",
+    ],
+)
 def test_no_message_repeats_a_password(url: str) -> None:
     with pytest.raises(InvalidUrlError) as refused:
         open_storage(url)
@@ -107,9 +151,9 @@ def test_the_contract_is_exported() -> None:
 
 @pytest.mark.parametrize("used", ["import factfold", "import factfold; factfold.storage.open_storage('memory:')"])
 def test_no_driver_is_imported_before_it_is_needed(used: str) -> None:
-    script = f"{used}\nimport sys\nprint('sqlite3' in sys.modules)"
+    script = f"{used}\nimport sys\nprint({{'sqlite3', 'psycopg'}} & set(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, timeout=60
     )
-    assert said.stdout.strip() == "False"
+    assert said.stdout.strip() == "set()"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -34,7 +34,10 @@ def storage_at(storage: str | Storage) -> Storage:
     raise InvalidUrlError(f"There is no storage {scheme}:. {hint}{_USABLE}")
 
 
-_USABLE = "Usable are memory:, sqlite:///relative/path.db and sqlite:////absolute/path.db."
+_USABLE = (
+    "Usable are memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db and "
+    "postgresql://user@host:5432/database."
+)
 
 
 def _memory(url: str, rest: str) -> Storage:
@@ -66,10 +69,49 @@ def _sqlite(url: str, rest: str) -> Storage:
     return SQLite(unquote(path[3:], errors="surrogateescape"), **options)
 
 
+def _postgres(url: str, rest: str) -> Storage:
+    """What follows the question mark is for PostgreSQL's client library, except for our own options."""
+    from factfold.storage.postgres import Postgres
+
+    place, _, query = rest.partition("?")
+    if not place.startswith("//"):
+        raise InvalidUrlError(
+            f"{url.partition(':')[0]}: two slashes come next, as in 'postgresql://user@host/database'."
+        )
+    ours: list[tuple[str, str]] = []
+    others: list[str] = []
+    for part in filter(None, query.split("&")):
+        name, _, text = part.partition("=")
+        if name in _POSTGRES_OPTIONS:
+            ours.append((name, unquote(text)))
+        else:
+            others.append(part)
+    options = _read_options(f"postgresql:{place.rpartition('@')[2]}", ours, _POSTGRES_OPTIONS)
+    return Postgres(f"postgresql:{place}{'?' if others else ''}{'&'.join(others)}", **options)
+
+
+def _boolean(text: str) -> bool:
+    return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+
+
+_POSTGRES_OPTIONS: Mapping[str, Callable[[str], object]] = {
+    "schema": str,
+    "timeout": float,
+    "pool_size": int,
+    "pooler": _boolean,
+}
+
+
 def _options(url: str, query: str, known: Mapping[str, Callable[[str], object]]) -> dict[str, Any]:
     """What follows the question mark. The values are checked further by the storage's own constructor."""
+    return _read_options(url, parse_qsl(query, keep_blank_values=True), known)
+
+
+def _read_options(
+    url: str, given: Iterable[tuple[str, str]], known: Mapping[str, Callable[[str], object]]
+) -> dict[str, Any]:
     options: dict[str, Any] = {}
-    for name, text in parse_qsl(query, keep_blank_values=True):
+    for name, text in given:
         if name not in known:
             close = get_close_matches(name, known, n=1)
             hint = f"Did you mean {close[0]!r}? " if close else ""
@@ -78,10 +120,15 @@ def _options(url: str, query: str, known: Mapping[str, Callable[[str], object]])
             raise InvalidUrlError(f"{url!r}: the option {name!r} is given twice.")
         try:
             options[name] = known[name](text)
-        except ValueError as error:
+        except (ValueError, KeyError) as error:
             raise InvalidUrlError(f"{url!r}: the option {name} cannot be {text!r}.") from error
     return options
 
 
-_SCHEMES: Mapping[str, Callable[[str, str], Storage]] = {"memory": _memory, "sqlite": _sqlite}
-_LATER = ("postgresql", "postgres", "valkey", "valkeys", "redis", "rediss", "nats")
+_SCHEMES: Mapping[str, Callable[[str, str], Storage]] = {
+    "memory": _memory,
+    "sqlite": _sqlite,
+    "postgresql": _postgres,
+    "postgres": _postgres,
+}
+_LATER = ("valkey", "valkeys", "redis", "rediss", "nats")

@@ -1,0 +1,175 @@
+"""PostgreSQL in an event loop: an engine, and the log of a namespace. What they ask is in `_postgres_log`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TypeVar
+from weakref import WeakSet
+
+from factfold.errors import FactfoldError
+from factfold.storage import _fork
+from factfold.storage._postgres_async_sessions import AsyncSession, AsyncSessions
+from factfold.storage._postgres_log import Questions
+from factfold.storage._postgres_schema import Statements, adding_namespace, opening
+from factfold.storage._postgres_wire import ConnectionLostError, ServerError
+from factfold.storage._postgres_writing import Connect, Writes, Writing
+from factfold.storage.base import (
+    Append,
+    Appended,
+    Capabilities,
+    Check,
+    Conflict,
+    Head,
+    Load,
+    Loaded,
+    LogPage,
+    News,
+    StoredEvent,
+    StreamInfo,
+    StreamPage,
+)
+from factfold.storage.postgres import Postgres
+
+R = TypeVar("R")
+
+_inherited: list[object] = []
+"""Connections of a parent process. They are kept for ever: closing them here would end the parent's sessions."""
+
+
+class AsyncPostgresEngine:
+    """An opened database."""
+
+    def __init__(self, options: Postgres, sessions: AsyncSessions, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
+        self.sessions = sessions
+        self._options = options
+        self._statements = Statements.of(options.schema)
+        self._logs: WeakSet[AsyncPostgresLog] = WeakSet()
+        _fork.register(self)
+
+    @classmethod
+    async def opened(cls, options: Postgres) -> AsyncPostgresEngine:
+        """Connects and brings the schema up to date."""
+        sessions = AsyncSessions(options)
+        session = await sessions.connect(patiently=False)
+        try:
+            capabilities = await session.follow(opening(options.schema, session.server_version, options.name))
+        except ServerError as error:
+            raise sessions.meaning(error) from error
+        except ConnectionLostError as error:
+            raise sessions.lost(error) from error
+        finally:
+            session.close()
+        return cls(options, sessions, capabilities)
+
+    async def log(self, namespace: str) -> AsyncPostgresLog:
+        """One namespace, made when it does not exist yet."""
+        await self.sessions.follow(adding_namespace(self._options.schema, namespace))
+        name = f"{self._options.name} [{namespace}]"
+        log = AsyncPostgresLog(self.sessions, Questions(self._statements, namespace, name, self._options.timeout))
+        self._logs.add(log)
+        return log
+
+    async def close(self) -> None:
+        """Ends all work and closes all connections. Closing twice is allowed."""
+        await self.sessions.close()
+
+    def before_fork(self) -> None:
+        """Nothing to do: the child makes connections of its own."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Lets go of all connections, and neither uses nor closes them."""
+        _inherited.extend(self.sessions.inherited())
+        self.sessions.reset()
+        for log in self._logs:
+            log.forget()
+
+
+class AsyncPostgresLog:
+    """One namespace of a database."""
+
+    def __init__(self, sessions: AsyncSessions, questions: Questions) -> None:
+        self.name = questions.name
+        self._sessions = sessions
+        self._questions = questions
+        self._writing: Writing[AsyncSession] = Writing(sessions, questions)
+
+    def forget(self) -> None:
+        """Lets go of the session that writes."""
+        self._writing.forget()
+
+    # -- Writing ---------------------------------------------------------------------------------------------------
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        return await self._write(self._writing.append(append))
+
+    async def lock(self, check: Check) -> News:
+        return await self._write(self._writing.lock(check))
+
+    async def unlock(self) -> None:
+        await self._write(self._writing.unlock())
+
+    async def _write(self, steps: Writes[AsyncSession, R]) -> R:
+        try:
+            wish = next(steps)
+            while True:
+                try:
+                    answer: object
+                    match wish:
+                        case Connect():
+                            answer = await self._sessions.connect()
+                        case session, question:
+                            answer = await session.ask(question)
+                except (ServerError, ConnectionLostError, FactfoldError) as error:
+                    wish = steps.throw(error)
+                else:
+                    wish = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    async def resolve(self, append: Append) -> Appended | None:
+        return await self._sessions.ask(self._questions.resolve(append))
+
+    async def put(self, place: str, key: str, value: bytes | None) -> None:
+        await self._sessions.ask(self._questions.put(place, key, value))
+
+    # -- Reading ---------------------------------------------------------------------------------------------------
+
+    async def head(self) -> Head:
+        return await self._sessions.ask(self._questions.head())
+
+    async def check(self, check: Check) -> News:
+        return await self._sessions.ask(self._questions.check(check))
+
+    async def load(self, load: Load) -> Loaded:
+        return await self._sessions.ask(self._questions.load(load))
+
+    async def read(self, page: LogPage) -> Sequence[StoredEvent]:
+        return await self._sessions.ask(self._questions.read(page))
+
+    async def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
+        return await self._sessions.ask(self._questions.read_stream(page))
+
+    async def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
+        return await self._sessions.follow(self._questions.streams(category, after, limit))
+
+    async def wait(self, after: int, timeout: float) -> int:
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            position = (await self.head()).position
+            remaining = deadline - loop.time()
+            if position > after or remaining <= 0:
+                return position
+            await asyncio.sleep(min(5e-3, remaining))
+
+    async def get(self, place: str, key: str) -> bytes | None:
+        return await self._sessions.ask(self._questions.get(place, key))
+
+    async def problems(self) -> Sequence[str]:
+        return await self._sessions.follow(self._questions.problems())

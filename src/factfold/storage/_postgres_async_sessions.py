@@ -1,0 +1,306 @@
+"""PostgreSQL in an event loop: sessions that ask one question at a time, and a pool of them.
+
+A session's socket is watched for as long as the session lives, so that a question costs the loop one future and nothing
+else. A task that is cancelled in the middle of a question closes the session: the server then rolls back what was open,
+no lock outlives it, and no answer is taken for that of another question.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+from collections.abc import Sequence
+from typing import TypeVar, overload
+from weakref import WeakSet
+
+import psycopg
+
+from factfold.storage._postgres_errors import Place
+from factfold.storage._postgres_schema import Steps
+from factfold.storage._postgres_sessions import FIRST_PAUSE, PATIENCE, connection_parameters
+from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire
+from factfold.storage.postgres import Postgres
+
+R = TypeVar("R")
+
+_OPEN = (psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR)
+
+
+class AsyncSession:
+    """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
+
+    def __init__(self, connection: psycopg.AsyncConnection, options: Postgres) -> None:
+        self._connection = connection
+        self._pgconn = connection.pgconn
+        self._timeout = options.timeout
+        self._loop = asyncio.get_running_loop()
+        self._process = os.getpid()
+        self._waiter: asyncio.Future[None] | None = None
+        self._heard = 0.0
+        self.wire = Wire(self._pgconn, prepares=not options.pooler)
+        self._socket = self._pgconn.socket
+        self._loop.add_reader(self._socket, self._incoming)
+
+    @classmethod
+    async def connected(cls, options: Postgres) -> AsyncSession:
+        """Connects. Raises psycopg.Error."""
+        connection = await psycopg.AsyncConnection.connect(
+            options.url, autocommit=True, prepare_threshold=None, **connection_parameters(options)
+        )
+        return cls(connection, options)
+
+    @property
+    def server_version(self) -> int:
+        """As `server_version_num` says it."""
+        return self._pgconn.server_version
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, as far as is known."""
+        return self._pgconn.status != psycopg.pq.ConnStatus.OK
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._pgconn.transaction_status in _OPEN
+
+    def is_usable(self) -> bool:
+        """Whether it is open: the loop tells when it ends."""
+        return not self.closed
+
+    @overload
+    async def ask(self, question: Question[R]) -> R: ...
+    @overload
+    async def ask(self, question: Script) -> None: ...
+
+    async def ask(self, question: Question[R] | Script) -> R | None:
+        """Sends a question and waits for the answer."""
+        try:
+            rows = await self._exchange(question)
+        except ServerError as error:
+            if error.fatal:
+                self.close()
+            raise
+        except psycopg.Error as error:
+            self.close()
+            raise self.wire.last_words() or ConnectionLostError(" ".join(str(error).split())) from error
+        except BaseException:
+            self.close()
+            raise
+        return None if isinstance(question, Script) else question.read(rows)
+
+    async def _exchange(self, question: Question[object] | Script) -> Sequence[Row]:
+        wire = self.wire
+        limit = self._timeout
+        if isinstance(question, Script) or question.locks:
+            limit *= 2  # The server may wait for a lock, up to the timeout, before it begins to answer.
+        wire.send(question)
+        while not wire.flush():
+            await self._until_writable(limit)
+        if not wire.receive():
+            await self._until_answered(limit)
+        return wire.rows()
+
+    async def _until_writable(self, limit: float) -> None:
+        writable = self._loop.create_future()
+        self._loop.add_writer(self._socket, _wake, writable)
+        try:
+            async with asyncio.timeout(limit):
+                await writable
+        except TimeoutError:
+            raise psycopg.OperationalError(f"nothing could be sent for {limit:g} seconds") from None
+        finally:
+            self._loop.remove_writer(self._socket)
+
+    async def _until_answered(self, limit: float) -> None:
+        self._waiter = self._loop.create_future()
+        self._heard = self._loop.time()
+        self._watch = self._loop.call_at(self._heard + limit, self._look_at_clock, limit)
+        try:
+            await self._waiter
+        finally:
+            self._watch.cancel()
+            self._waiter = None
+
+    def _incoming(self) -> None:
+        """Something has come from the server: a part of an answer, a notice, or the end."""
+        try:
+            self._pgconn.consume_input()
+            complete = self._waiter is not None and self.wire.receive()
+        except psycopg.Error as error:
+            self._fail(error)
+        else:
+            self._heard = self._loop.time()
+            if complete and self._waiter is not None:
+                _wake(self._waiter)
+
+    def _look_at_clock(self, limit: float) -> None:
+        end = self._heard + limit
+        if end > self._loop.time():
+            self._watch = self._loop.call_at(end, self._look_at_clock, limit)
+        else:
+            self._fail(psycopg.OperationalError(f"nothing came for {limit:g} seconds"))
+
+    def _fail(self, error: psycopg.Error) -> None:
+        if self._waiter is None:
+            self.close()
+        elif not self._waiter.done():
+            self._waiter.set_exception(error)
+            self._loop.remove_reader(self._socket)
+
+    async def follow(self, steps: Steps[R]) -> R:
+        """Asks all questions of `steps`."""
+        try:
+            question = next(steps)
+            while True:
+                try:
+                    answer = await self.ask(question)
+                except ServerError as error:
+                    question = steps.throw(error)
+                else:
+                    question = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    async def close_after(self, patience: float) -> None:
+        """Ends the session; a task that waits for an answer gets it within `patience`, or hears that it is lost."""
+        if self._waiter is not None:
+            await asyncio.wait([self._waiter], timeout=patience)
+        self.close()
+
+    def close(self) -> None:
+        """Ends the session. A task that waits for an answer hears that it is lost."""
+        if not self.closed:
+            self._loop.remove_reader(self._socket)
+            self._pgconn.finish()
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(psycopg.OperationalError("the connection was closed"))
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+class AsyncSessions(Place):
+    """All sessions of one engine: makes them, lends those that read, and ends them."""
+
+    def __init__(self, options: Postgres) -> None:
+        super().__init__(options.name)
+        self._options = options
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all sessions, without closing them."""
+        self._waiting = 0
+        self._all: WeakSet[AsyncSession] = WeakSet()
+        self._idle: list[AsyncSession] = []
+        self._permits = asyncio.Semaphore(self._options.pool_size)
+
+    def inherited(self) -> list[AsyncSession]:
+        """All sessions there are."""
+        return list(self._all)
+
+    async def connect(self, *, patiently: bool = True) -> AsyncSession:
+        """A new session. Patiently, it is tried again for a while: the server may be starting."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._options.timeout
+        pause = FIRST_PAUSE
+        while True:
+            self.check_open()
+            try:
+                session = await AsyncSession.connected(self._options)
+            except psycopg.Error as error:
+                remaining = deadline - loop.time()
+                if not patiently or remaining <= 0:
+                    raise self.cannot_connect(error) from error
+                await asyncio.sleep(min(remaining, random.uniform(pause / 2, pause)))
+                pause *= 2
+            else:
+                self._all.add(session)
+                if self.closed:
+                    session.close()
+                return session
+
+    async def ask(self, question: Question[R]) -> R:
+        """Asks through one of the sessions that are lent. What only reads is asked again when a connection was lost."""
+        try:
+            return await self._ask(question)
+        except ConnectionLostError as error:
+            if self.closed or question.locks:
+                raise self.lost(error) from error
+        try:
+            return await self._ask(question)
+        except ConnectionLostError as error:
+            raise self.lost(error) from error
+
+    async def _ask(self, question: Question[R]) -> R:
+        await self._begin()
+        session: AsyncSession | None = None
+        try:
+            session = self._idle_one() or await self.connect()
+            return await session.ask(question)
+        except ServerError as error:
+            raise self.meaning(error) from error
+        finally:
+            self._end(session)
+
+    async def follow(self, steps: Steps[R]) -> R:
+        """Asks all questions of `steps` through one of the sessions that are lent."""
+        await self._begin()
+        session: AsyncSession | None = None
+        try:
+            session = self._idle_one() or await self.connect()
+            return await session.follow(steps)
+        except ServerError as error:
+            raise self.meaning(error) from error
+        except ConnectionLostError as error:
+            raise self.lost(error) from error
+        finally:
+            self._end(session)
+
+    async def _begin(self) -> None:
+        """Waits for the permission to use a session."""
+        self.check_open()
+        if self._permits.locked():
+            self._waiting += 1
+            try:
+                async with asyncio.timeout(self._options.timeout):
+                    await self._permits.acquire()
+            except TimeoutError:
+                raise self.exhausted(self._options.pool_size, self._options.timeout) from None
+            finally:
+                self._waiting -= 1
+            if self.closed:
+                self._permits.release()
+                self.check_open()
+        else:
+            await self._permits.acquire()
+
+    def _idle_one(self) -> AsyncSession | None:
+        while self._idle:
+            session = self._idle.pop()
+            if not session.closed:
+                return session
+        return None
+
+    def _end(self, session: AsyncSession | None) -> None:
+        """Gives everything back."""
+        if session is not None and not session.closed:
+            if session.in_transaction:
+                session.close()
+            else:
+                self._idle.append(session)
+        self._permits.release()
+
+    async def close(self) -> None:
+        """Waits for the questions that are being asked, for a while, and ends all sessions."""
+        self.closed = True
+        for _ in range(self._waiting):
+            self._permits.release()  # Who waits for a session hears of it.
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + PATIENCE
+        for session in self.inherited():
+            await session.close_after(max(0.0, deadline - loop.time()))

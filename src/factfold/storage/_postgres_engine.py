@@ -1,0 +1,174 @@
+"""PostgreSQL with threads: an engine, and the log of a namespace. What they ask is in `_postgres_log`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+from weakref import WeakSet
+
+from factfold.errors import FactfoldError
+from factfold.storage import _fork
+from factfold.storage._postgres_log import Questions
+from factfold.storage._postgres_schema import Statements, adding_namespace, opening
+from factfold.storage._postgres_sessions import Session, Sessions
+from factfold.storage._postgres_wire import ConnectionLostError, ServerError
+from factfold.storage._postgres_writing import Connect, Writes, Writing
+from factfold.storage.base import (
+    Append,
+    Appended,
+    Capabilities,
+    Check,
+    Conflict,
+    Head,
+    Load,
+    Loaded,
+    LogPage,
+    News,
+    StoredEvent,
+    StreamInfo,
+    StreamPage,
+)
+from factfold.storage.postgres import Postgres
+
+R = TypeVar("R")
+
+_inherited: list[object] = []
+"""Connections of a parent process. They are kept for ever: closing them here would end the parent's sessions."""
+
+
+class PostgresEngine:
+    """An opened database."""
+
+    def __init__(self, options: Postgres, sessions: Sessions, capabilities: Capabilities) -> None:
+        self.capabilities = capabilities
+        self.sessions = sessions
+        self._options = options
+        self._statements = Statements.of(options.schema)
+        self._logs: WeakSet[PostgresLog] = WeakSet()
+        _fork.register(self)
+
+    @classmethod
+    def opened(cls, options: Postgres) -> PostgresEngine:
+        """Connects and brings the schema up to date."""
+        sessions = Sessions(options)
+        session = sessions.connect(patiently=False)
+        try:
+            capabilities = session.follow(opening(options.schema, session.server_version, options.name))
+        except ServerError as error:
+            raise sessions.meaning(error) from error
+        except ConnectionLostError as error:
+            raise sessions.lost(error) from error
+        finally:
+            session.close()
+        return cls(options, sessions, capabilities)
+
+    def log(self, namespace: str) -> PostgresLog:
+        """One namespace, made when it does not exist yet."""
+        self.sessions.follow(adding_namespace(self._options.schema, namespace))
+        name = f"{self._options.name} [{namespace}]"
+        log = PostgresLog(self.sessions, Questions(self._statements, namespace, name, self._options.timeout))
+        self._logs.add(log)
+        return log
+
+    def close(self) -> None:
+        """Ends all work and closes all connections. Closing twice is allowed."""
+        self.sessions.close()
+
+    def before_fork(self) -> None:
+        """Nothing to do: the child makes connections of its own."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """Lets go of all connections, and neither uses nor closes them."""
+        _inherited.extend(self.sessions.inherited())
+        self.sessions.reset()
+        for log in self._logs:
+            log.forget()
+
+
+class PostgresLog:
+    """One namespace of a database."""
+
+    def __init__(self, sessions: Sessions, questions: Questions) -> None:
+        self.name = questions.name
+        self._sessions = sessions
+        self._questions = questions
+        self._writing: Writing[Session] = Writing(sessions, questions)
+
+    def forget(self) -> None:
+        """Lets go of the session that writes."""
+        self._writing.forget()
+
+    # -- Writing ---------------------------------------------------------------------------------------------------
+
+    def append(self, append: Append) -> Appended | Conflict:
+        return self._write(self._writing.append(append))
+
+    def lock(self, check: Check) -> News:
+        return self._write(self._writing.lock(check))
+
+    def unlock(self) -> None:
+        self._write(self._writing.unlock())
+
+    def _write(self, steps: Writes[Session, R]) -> R:
+        try:
+            wish = next(steps)
+            while True:
+                try:
+                    answer: object
+                    match wish:
+                        case Connect():
+                            answer = self._sessions.connect()
+                        case session, question:
+                            answer = session.ask(question)
+                except (ServerError, ConnectionLostError, FactfoldError) as error:
+                    wish = steps.throw(error)
+                else:
+                    wish = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    def resolve(self, append: Append) -> Appended | None:
+        return self._sessions.ask(self._questions.resolve(append))
+
+    def put(self, place: str, key: str, value: bytes | None) -> None:
+        self._sessions.ask(self._questions.put(place, key, value))
+
+    # -- Reading ---------------------------------------------------------------------------------------------------
+
+    def head(self) -> Head:
+        return self._sessions.ask(self._questions.head())
+
+    def check(self, check: Check) -> News:
+        return self._sessions.ask(self._questions.check(check))
+
+    def load(self, load: Load) -> Loaded:
+        return self._sessions.ask(self._questions.load(load))
+
+    def read(self, page: LogPage) -> Sequence[StoredEvent]:
+        return self._sessions.ask(self._questions.read(page))
+
+    def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
+        return self._sessions.ask(self._questions.read_stream(page))
+
+    def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
+        return self._sessions.follow(self._questions.streams(category, after, limit))
+
+    def wait(self, after: int, timeout: float) -> int:
+        deadline = time.monotonic() + timeout
+        while True:
+            position = self.head().position
+            remaining = deadline - time.monotonic()
+            if position > after or remaining <= 0:
+                return position
+            time.sleep(min(5e-3, remaining))
+
+    def get(self, place: str, key: str) -> bytes | None:
+        return self._sessions.ask(self._questions.get(place, key))
+
+    def problems(self) -> Iterator[str]:
+        yield from self._sessions.follow(self._questions.problems())

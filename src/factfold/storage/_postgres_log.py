@@ -1,0 +1,387 @@
+"""The storage contract in questions: for each operation on one namespace what to send, and how to read the answer.
+
+It does no I/O. The same questions are asked with threads (`_postgres_sync`) and in an event loop (`_postgres_async`).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from uuid import UUID
+
+import msgspec
+
+from factfold.errors import AppendRefusedError, LogDivergedError, StorageFormatError
+from factfold.storage._postgres_schema import Statements, Steps
+from factfold.storage._postgres_wire import (
+    INT4,
+    INT8,
+    JSONB,
+    NULL,
+    TEXT,
+    Parameter,
+    Question,
+    Row,
+    array,
+    boolean,
+    element,
+    int4,
+    int4_element,
+    int8,
+    int8_element,
+    known_element,
+    texts,
+)
+from factfold.storage._postgres_wire import UUID as UUIDS
+from factfold.storage.base import (
+    EMPTY,
+    Append,
+    Appended,
+    Check,
+    Conflict,
+    Head,
+    Load,
+    Loaded,
+    LogPage,
+    News,
+    Selection,
+    Slice,
+    StoredEvent,
+    StreamInfo,
+    StreamPage,
+)
+
+VERIFY_PAGE = 1000
+"""How many events or memberships `problems` asks for at once."""
+
+_ABOVE_ALL = 2**63 - 1
+_ALL_BUT_SYSTEM: tuple[tuple[bytes, Parameter], ...] = ((b"", b"$"), (b"%", None))
+"""The ids below `$`, and those above all that begin with it."""
+
+_EPOCH = 946_684_800_000_000
+"""The year 2000 in microseconds since 1970: from then on the server counts."""
+
+_NONE_TOUCHED: frozenset[int] = frozenset()
+
+_encode = msgspec.json.Encoder().encode
+_decode_streams = msgspec.json.Decoder(dict[str, int]).decode
+_decode_numbers = msgspec.json.Decoder(list[int]).decode
+_text = lru_cache(maxsize=4096)(bytes.decode)
+"""Type names are few: each is decoded once."""
+
+
+class Questions:
+    """What can be asked of one namespace. `patience` is how many seconds a writer waits for the lock."""
+
+    def __init__(self, statements: Statements, namespace: str, name: str, patience: float) -> None:
+        self.name = name
+        self._sql = statements
+        self._namespace = namespace.encode()
+        self._patience = int4(max(1, int(patience * 1000)))
+
+    # -- Writing ---------------------------------------------------------------------------------------------------
+
+    def append(self, append: Append, *, ends: bool) -> Question[Appended | Conflict]:
+        """`ends`: the lock is held already, and the transaction ends with this."""
+        check = append.check
+        known = check.versions
+        before: dict[str, int | None] = {}
+        current: dict[str, int] = {}
+        types: list[bytes] = []
+        type_versions: list[bytes] = []
+        data: list[bytes] = []
+        metadata: list[bytes] = []
+        streams: list[bytes] = []
+        member_streams: list[bytes] = []
+        member_types: list[bytes] = []
+        member_versions: list[bytes] = []
+        member_events: list[bytes] = []
+        try:
+            for index, event in enumerate(append.events, 1):
+                type = known_element(event.type)
+                versions: dict[str, int] = {}
+                for stream in event.streams:
+                    version = current.get(stream)
+                    if version is None:
+                        before[stream] = version = known.get(stream)
+                    versions[stream] = current[stream] = version = (version or 0) + 1
+                    member_streams.append(element(stream.encode()))
+                    member_types.append(type)
+                    member_versions.append(int8_element(8, version))
+                    member_events.append(int4_element(4, index))
+                types.append(type)
+                type_versions.append(int4_element(4, event.type_version))
+                data.append(int4(len(event.data) + 1) + b"\x01" + event.data)
+                metadata.append(int4(len(event.metadata) + 1) + b"\x01" + event.metadata)
+                streams.append(element(_encode(versions)))
+        except (UnicodeError, struct.error) as error:
+            raise AppendRefusedError(
+                f"{self.name}: PostgreSQL cannot store a value of this append, nothing was written ({error})."
+            ) from error
+        parameters = (
+            self._namespace,
+            self._patience,
+            *_head(check.after),
+            *_asked(check.selections, known),
+            array(UUIDS, [b"\x00\x00\x00\x10" + event.id for event in append.events]),
+            array(TEXT, types),
+            array(INT4, type_versions),
+            array(JSONB, data),
+            array(JSONB, metadata),
+            array(TEXT, streams),
+            array(TEXT, member_streams),
+            array(TEXT, member_types),
+            array(INT8, member_versions),
+            array(INT4, member_events),
+            texts(list(before)),
+            array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
+        )
+
+        def read(rows: Sequence[Row]) -> Appended | Conflict:
+            _, position, id, verdict, _, _, corrected, _, recorded_at = rows[-1]
+            if verdict == b"appended":
+                found = _decode_numbers(corrected) if corrected else (version or 0 for version in before.values())
+                news = self._news(rows, check.after, Head(position, id or b""))
+                return Appended(position + 1, dict(zip(before, found, strict=True)), recorded_at + _EPOCH, news)
+            if verdict == b"void":
+                raise AppendRefusedError(
+                    f"{self.name}: the append {UUID(bytes=append.id)} came after it was declared void. Nothing was "
+                    "written."
+                )
+            return Conflict(self._compared(rows, check.after))
+
+        return Question(self._sql.append, parameters, read, ends=ends, locks=not ends)
+
+    def hold(self, check: Check) -> Question[News]:
+        """Begins a transaction that holds the writers' lock."""
+        parameters = (
+            self._namespace,
+            self._patience,
+            *_head(check.after),
+            *_asked(check.selections, check.versions),
+        )
+        return Question(
+            self._sql.hold, parameters, lambda rows: self._compared(rows, check.after), opens=True, locks=True
+        )
+
+    def resolve(self, append: Append) -> Question[Appended | None]:
+        check = append.check
+        parameters = (
+            self._namespace,
+            self._patience,
+            *_head(check.after),
+            append.id,
+            int4(len(append.events)),
+        )
+
+        def read(rows: Sequence[Row]) -> Appended | None:
+            _, position, id, verdict, *_ = rows[-1]
+            if verdict == b"void":
+                return None
+            self._same_past(rows, check.after)
+            events = [_stored(row) for row in rows if row[0] == 1]
+            before: dict[str, int] = {}
+            for event in events:
+                for stream, version in event.streams.items():
+                    before.setdefault(stream, version - 1)
+            news = self._news(rows, check.after, Head(position, id or b""))
+            return Appended(position + 1, before, events[0].recorded_at, news)
+
+        return Question(self._sql.resolve, parameters, read, locks=True)
+
+    def put(self, place: str, key: str, value: bytes | None) -> Question[None]:
+        return Question(self._sql.put, (self._namespace, place.encode(), key.encode(), value), lambda rows: None)
+
+    # -- Reading ---------------------------------------------------------------------------------------------------
+
+    def head(self) -> Question[Head]:
+        return Question(self._sql.head, (self._namespace,), lambda rows: Head(*rows[0]) if rows else EMPTY)
+
+    def check(self, check: Check) -> Question[News]:
+        parameters = (self._namespace, *_head(check.after), *_asked(check.selections, check.versions))
+        return Question(self._sql.look, parameters, lambda rows: self._compared(rows, check.after))
+
+    def load(self, load: Load) -> Question[Loaded]:
+        after = load.after
+        parameters = (
+            self._namespace,
+            *((None, None) if after is None else _head(after)),
+            texts([wanted.selection.stream for wanted in load.wanted]),
+            array(TEXT, [_types_element(wanted.selection.types) for wanted in load.wanted]),
+            array(INT8, [int8_element(8, wanted.after_version) for wanted in load.wanted]),
+            int4(load.limit),
+        )
+
+        def read(rows: Sequence[Row]) -> Loaded:
+            if after is not None:
+                self._same_past(rows, after)
+            events: list[list[StoredEvent]] = [[] for _ in load.wanted]
+            versions = [0] * len(load.wanted)
+            for row in rows:
+                slot: int = row[0]
+                if slot > 0:
+                    if row[3] is None:
+                        versions[slot - 1] = row[1] or 0
+                    else:
+                        events[slot - 1].append(_stored(row))
+            room = load.limit
+            slices: list[Slice] = []
+            for found, version in zip(events, versions, strict=True):
+                slices.append(Slice(tuple(found[:room]), version, len(found) <= room))
+                room -= len(slices[-1].events)
+            _, position, id, *_ = rows[-1]
+            news = None if after is None else self._compared(rows, after)
+            return Loaded(tuple(slices), Head(position, id or b""), news)
+
+        return Question(self._sql.load, parameters, read)
+
+    def read(self, page: LogPage) -> Question[Sequence[StoredEvent]]:
+        first = later = None
+        if page.category is not None:
+            start = _encode(f"{page.category}:")[:-1]
+            first, later = b"{" + start, b"," + start
+        above_all = page.backwards and page.after is None
+        parameters = (
+            self._namespace,
+            int8(_ABOVE_ALL if above_all else page.after or 0),
+            int4(page.limit),
+            _types(page.types),
+            boolean(page.system),
+            first,
+            later,
+            boolean(page.backwards),
+        )
+        return Question(self._sql.read_log, parameters, _all_stored)
+
+    def read_stream(self, page: StreamPage) -> Question[Sequence[StoredEvent]]:
+        above_all = page.backwards and page.after_version is None
+        parameters = (
+            self._namespace,
+            page.selection.stream.encode(),
+            int8(_ABOVE_ALL if above_all else page.after_version or 0),
+            int4(page.limit),
+            _types(page.selection.types),
+            boolean(page.backwards),
+        )
+        return Question(self._sql.read_stream, parameters, _all_stored)
+
+    def streams(self, category: str | None, after: str, limit: int) -> Steps[Sequence[StreamInfo]]:
+        """Steps, since the streams of the library itself stand in the middle of the others."""
+        ranges: tuple[tuple[bytes, Parameter], ...]
+        ranges = _ALL_BUT_SYSTEM if category is None else ((f"{category}:".encode(), f"{category};".encode()),)
+        found: list[StreamInfo] = []
+        for start, end in ranges:
+            parameters = (self._namespace, start, after.encode(), end, int4(limit - len(found)))
+            rows = yield Question(self._sql.list_streams, parameters, _rows)
+            found += (StreamInfo(stream.decode(), version, position) for stream, version, position in rows)
+            if len(found) >= limit:
+                break
+        return found
+
+    def get(self, place: str, key: str) -> Question[bytes | None]:
+        return Question(self._sql.get, (self._namespace, place.encode(), key.encode()), lambda rows: rows[0][0])
+
+    def problems(self) -> Steps[list[str]]:
+        """What events and memberships say of each other that is not so."""
+        said: list[str] = []
+        head = yield self.head()
+        position = 0
+        while position < head.position:
+            rows = yield Question(
+                self._sql.unlisted, (self._namespace, int8(position), int8(position + VERIFY_PAGE)), _rows
+            )
+            said += (
+                f"{self.name}: the event at position {at} is version {version} of {stream.decode()}, and the index of "
+                "streams says otherwise"
+                for at, stream, version in rows
+            )
+            position += VERIFY_PAGE
+        after: tuple[bytes, int] = (b"", 0)
+        while True:
+            rows = yield Question(
+                self._sql.list_memberships, (self._namespace, after[0], int8(after[1]), int4(VERIFY_PAGE)), _rows
+            )
+            for stream, version, at, event, streams in rows:
+                if event is None:
+                    said.append(
+                        f"{self.name}: version {version} of {stream.decode()} is to be at position {at}: nothing is "
+                        "there"
+                    )
+                elif _decode_streams(streams).get(stream.decode()) != version:
+                    said.append(
+                        f"{self.name}: version {version} of {stream.decode()} is to be at position {at}, and the event "
+                        "there says otherwise"
+                    )
+            if len(rows) < VERIFY_PAGE:
+                return said
+            after = rows[-1][0], rows[-1][1]
+
+    # -- Reading the answers ---------------------------------------------------------------------------------------
+
+    def _news(self, rows: Sequence[Row], after: Head, head: Head, touched: frozenset[int] = _NONE_TOUCHED) -> News:
+        """What the rows tell of the events between two heads. When some are not among them, they are too far."""
+        if head.position == after.position:
+            return News(after, after, (), touched)
+        events = tuple(_stored(row) for row in rows if row[0] == 0)
+        too_far = len(events) < head.position - after.position
+        return News(after, head, () if too_far else events, touched, too_far)
+
+    def _compared(self, rows: Sequence[Row], after: Head) -> News:
+        self._same_past(rows, after)
+        _, position, id, _, _, touched, *_ = rows[-1]
+        found = frozenset(index - 1 for index in _decode_numbers(touched)) if touched else _NONE_TOUCHED
+        return self._news(rows, after, Head(position, id or b""), found)
+
+    def _same_past(self, rows: Sequence[Row], after: Head) -> None:
+        _, _, id, verdict, *_ = rows[-1]
+        if verdict == b"diverged":
+            raise LogDivergedError(self.name, after.position, UUID(bytes=after.id), UUID(bytes=id) if id else None)
+
+
+def _head(head: Head) -> tuple[bytes, Parameter]:
+    return int8(head.position), head.id or None
+
+
+def _asked(selections: Sequence[Selection], known: Mapping[str, int]) -> tuple[bytes, bytes, bytes]:
+    """Three parameters: the streams, the types and the known versions of the selections."""
+    version = known.get
+    return (
+        array(TEXT, [element(selection.stream.encode()) for selection in selections]),
+        array(TEXT, [_types_element(selection.types) for selection in selections]),
+        array(INT8, [int8_element(8, version(selection.stream, 0)) for selection in selections]),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _types_element(types: frozenset[str] | None) -> bytes:
+    """Type names as the text of an array, in an array; NULL for all types."""
+    if types is None:
+        return NULL
+    names = (name.replace("\\", "\\\\").replace('"', '\\"') for name in sorted(types))
+    return element(("{" + ",".join(f'"{name}"' for name in names) + "}").encode())
+
+
+@lru_cache(maxsize=4096)
+def _types(types: frozenset[str] | None) -> Parameter:
+    return None if types is None else texts(sorted(types))
+
+
+def _rows(rows: Sequence[Row]) -> Sequence[Row]:
+    return rows
+
+
+def _stored(row: Row) -> StoredEvent:
+    _, position, id, type, type_version, data, metadata, streams, recorded_at = row
+    try:
+        versions = _decode_streams(streams)
+    except msgspec.DecodeError as error:
+        raise StorageFormatError(
+            f"The streams of the event at position {position} cannot be read ({error}): what is stored is damaged. "
+            "Restore a backup; store.verify() tells what else is wrong."
+        ) from error
+    return StoredEvent(position, id, _text(type), type_version, data, metadata, versions, recorded_at + _EPOCH)
+
+
+def _all_stored(rows: Sequence[Row]) -> Sequence[StoredEvent]:
+    return [_stored(row) for row in rows]

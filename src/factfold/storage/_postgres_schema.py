@@ -1,0 +1,197 @@
+"""What makes a PostgreSQL schema one of factfold's: its migrations, its statements, and what is checked at opening."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import resources
+from typing import Any, TypeAlias, TypeVar
+from zlib import crc32
+
+from factfold.errors import StorageError, StorageFormatError
+from factfold.storage._postgres_wire import Parameter, Question, Row, Script, ServerError, Statement, int8
+from factfold.storage.base import Capabilities
+
+R = TypeVar("R")
+
+Steps: TypeAlias = Generator[Question[Any] | Script, Any, R]
+"""Questions, each sent the answer to it, or thrown the `ServerError`; and a result. Drivers do the asking."""
+
+VERSION = 1
+"""The version of the schema that this factfold works with: as many migrations there are."""
+
+OLDEST_SERVER = 140000
+"""As `server_version_num` says it: PostgreSQL 14."""
+
+
+def quoted(name: str) -> str:
+    """An identifier as it stands in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def migration(schema: str, version: int) -> str:
+    """The SQL that brings a schema from the version before to this one."""
+    source = resources.files("factfold.storage").joinpath(f"postgres_{version}.sql").read_text("utf-8")
+    name = quoted(schema)
+    moved = re.sub(r"\bfactfold\.(?=\w)", lambda _: f"{name}.", source)
+    return f"{moved}\nINSERT INTO {name}.migrations (version) VALUES ({version});\n"
+
+
+def script(schema: str) -> str:
+    """All SQL that an empty database needs, to be run by hand."""
+    parts = [migration(schema, version) for version in range(1, VERSION + 1)]
+    return "\n".join(["BEGIN;", f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};", "", *parts, "COMMIT;", ""])
+
+
+@dataclass(frozen=True, slots=True)
+class Statements:
+    """The calls of the schema's functions."""
+
+    append: Statement
+    hold: Statement
+    resolve: Statement
+    put: Statement
+    head: Statement
+    look: Statement
+    load: Statement
+    read_log: Statement
+    read_stream: Statement
+    list_streams: Statement
+    get: Statement
+    unlisted: Statement
+    list_memberships: Statement
+
+    @classmethod
+    def of(cls, schema: str) -> Statements:
+        """Those of the schema with this name."""
+        call = partial(Statement.call, quoted(schema))
+        return cls(
+            append=call("append", 19),
+            hold=call("hold", 7),
+            resolve=call("resolve", 6),
+            put=call("put", 4),
+            head=call("head", 1),
+            look=call("look", 6),
+            load=call("load", 7),
+            read_log=call("read_log", 8),
+            read_stream=call("read_stream", 6),
+            list_streams=call("list_streams", 5),
+            get=call("get", 3),
+            unlisted=call("unlisted", 3),
+            list_memberships=call("list_memberships", 4),
+        )
+
+
+# -- Opening -----------------------------------------------------------------------------------------------------------
+
+
+def check_server(version: int, name: str) -> None:
+    """Refuses a server that is too old. `version` is its `server_version_num`."""
+    if version < OLDEST_SERVER:
+        raise StorageError(
+            f"{name}: the server is PostgreSQL {version // 10000}, and factfold needs {OLDEST_SERVER // 10000} or "
+            "later. Upgrade it."
+        )
+
+
+def opening(schema: str, server_version: int, name: str, *, migrate: bool = True) -> Steps[Capabilities]:
+    """Checks the server and brings the schema up to date; gives what the engine can promise."""
+    check_server(server_version, name)
+    encoding, flushes, durable = yield _ask(_SETTINGS, _one)
+    if encoding != b"UTF8":
+        raise StorageFormatError(
+            f"{name}: the database's encoding is {encoding.decode()}, and factfold needs UTF8. Make another database: "
+            "CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0."
+        )
+    if (yield from _version(schema, name)) < VERSION:
+        yield from _migrating(schema, name)
+    return Capabilities(locks=True, durable=flushes == b"on" and durable != b"off", shared=True)
+
+
+def adding_namespace(schema: str, namespace: str) -> Steps[None]:
+    """Makes a namespace, unless it is there."""
+    table = f"{quoted(schema)}.namespaces"
+    found = _sql("find_namespace", f"SELECT id FROM {table} WHERE name = $1", 1)
+    if not (yield _ask(found, _all, namespace.encode())):
+        added = _sql("add_namespace", f"INSERT INTO {table} (name) VALUES ($1) ON CONFLICT DO NOTHING", 1)
+        yield _ask(added, _all, namespace.encode())
+
+
+def _version(schema: str, name: str) -> Steps[int]:
+    """The version of the schema; 0 when there is none."""
+    table = f"{quoted(schema)}.migrations"
+    there, tables = yield _ask(_THERE, _one, table.encode(), schema.encode())
+    if there is None:
+        if tables:
+            raise StorageFormatError(
+                f"{name}: the schema {schema} holds {tables} tables and is not factfold's. Nothing was changed in it. "
+                "Give factfold a schema of its own with Postgres(schema=...)."
+            )
+        return 0
+    (version,) = yield _ask(_sql("version", f"SELECT coalesce(max(version), 0)::bigint FROM {table}", 0), _one)
+    if version > VERSION:
+        raise StorageFormatError(
+            f"{name}: the schema {schema} has version {version}, and this factfold knows the versions up to {VERSION}. "
+            "Use a newer factfold."
+        )
+    return int(version)
+
+
+def _migrating(schema: str, name: str) -> Steps[None]:
+    """Does what is missing, in one transaction. Of several who come at once one does it, and the others wait.
+
+    When it fails, the connection is to be closed: the transaction is open.
+    """
+    try:
+        yield _ask(_LOCK, _all, int8(crc32(f"factfold {schema}".encode())), opens=True)
+        version = yield from _version(schema, name)
+        if version < VERSION:
+            (there,) = yield _ask(_SCHEMA, _one, schema.encode())
+            if not there:
+                yield Script(f"CREATE SCHEMA {quoted(schema)}".encode())
+            for following in range(version + 1, VERSION + 1):
+                yield Script(migration(schema, following).encode())
+        yield Script(b"COMMIT")
+    except ServerError as error:
+        if error.state in ("42501", "25006"):
+            raise StorageError(
+                f"{name}: the schema {schema} is missing or has an older version, and this role may not make it "
+                f"(PostgreSQL says: {error}). Run `factfold migrate URL` once with a role that may, or have the "
+                "database's owner run what `factfold migrate URL --sql` prints."
+            ) from error
+        raise
+
+
+def _sql(name: str, sql: str, parameters: int) -> Statement:
+    return Statement(name.encode(), sql.encode(), (1,) * parameters)
+
+
+def _ask(
+    statement: Statement, read: Callable[[Sequence[Row]], R], *parameters: Parameter, opens: bool = False
+) -> Question[R]:
+    return Question(statement, parameters, read, opens=opens)
+
+
+def _one(rows: Sequence[Row]) -> Row:
+    return rows[0]
+
+
+def _all(rows: Sequence[Row]) -> Sequence[Row]:
+    return rows
+
+
+_SETTINGS = _sql(
+    "settings",
+    "SELECT pg_encoding_to_char(encoding)::text, current_setting('fsync'), current_setting('synchronous_commit')"
+    " FROM pg_database WHERE datname = current_database()",
+    0,
+)
+_THERE = _sql(
+    "there",
+    "SELECT to_regclass($1)::text, (SELECT count(*) FROM pg_tables WHERE schemaname = $2)",
+    2,
+)
+_SCHEMA = _sql("schema", "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL", 1)
+_LOCK = _sql("migration_lock", "SELECT pg_advisory_xact_lock($1)", 1)

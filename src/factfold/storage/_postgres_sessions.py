@@ -1,0 +1,309 @@
+"""PostgreSQL with threads: sessions that ask one question at a time, and a pool of them.
+
+An exception, KeyboardInterrupt too, may come between any two steps. A session that it meets in the middle of a question
+is closed: the server then rolls back what was open, and no lock outlives it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import random
+import select
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, overload
+from weakref import WeakSet
+
+import psycopg
+
+from factfold.storage._postgres_errors import Place
+from factfold.storage._postgres_schema import Steps
+from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire
+from factfold.storage.postgres import Postgres
+
+R = TypeVar("R")
+
+_OPEN = (psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR)
+
+PATIENCE = 5.0
+"""For how many seconds `close` waits for the questions that are being asked."""
+
+FIRST_PAUSE = 0.05
+"""Seconds before the second try to connect; from then on they double."""
+
+
+def connection_parameters(options: Postgres) -> dict[str, Any]:
+    """What connections are made with beside the url, where that says nothing else."""
+    parameters: dict[str, Any] = {"client_encoding": "UTF8"}
+    if "connect_timeout" not in options.url:
+        parameters["connect_timeout"] = max(2, math.ceil(options.timeout))
+    if "application_name" not in options.url:
+        parameters["application_name"] = "factfold"
+    return parameters
+
+
+class Session:
+    """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
+
+    def __init__(self, connection: psycopg.Connection, options: Postgres) -> None:
+        self._process = os.getpid()
+        self._using = threading.Lock()  # Held while a question is asked: nobody else closes it meanwhile.
+        self._timeout = options.timeout
+        self._connection = connection
+        self.wire = Wire(self._connection.pgconn, prepares=not options.pooler)
+        self._pgconn = self._connection.pgconn
+        self._incoming = select.poll()
+        self._incoming.register(self._pgconn.socket, select.POLLIN)
+        self._both = select.poll()
+        self._both.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
+
+    @classmethod
+    def connected(cls, options: Postgres) -> Session:
+        """Connects. Raises psycopg.Error."""
+        connection = psycopg.connect(
+            options.url, autocommit=True, prepare_threshold=None, **connection_parameters(options)
+        )
+        return cls(connection, options)
+
+    @overload
+    def ask(self, question: Question[R]) -> R: ...
+    @overload
+    def ask(self, question: Script) -> None: ...
+
+    def ask(self, question: Question[R] | Script) -> R | None:
+        """Sends a question and waits for the answer."""
+        with self._using:
+            try:
+                rows = self._exchange(question)
+            except ServerError as error:
+                if error.fatal:
+                    self._connection.close()
+                raise
+            except psycopg.Error as error:
+                self._connection.close()
+                raise self.wire.last_words() or ConnectionLostError(" ".join(str(error).split())) from error
+            except BaseException:
+                self._connection.close()
+                raise
+        return None if isinstance(question, Script) else question.read(rows)
+
+    def _exchange(self, question: Question[object] | Script) -> Sequence[Row]:
+        wire, pgconn = self.wire, self._pgconn
+        limit = self._timeout
+        if isinstance(question, Script) or question.locks:
+            limit *= 2  # The server may wait for a lock, up to the timeout, before it begins to answer.
+        wire.send(question)
+        while not wire.flush():
+            if self._wait(self._both, limit) & ~select.POLLOUT:
+                pgconn.consume_input()
+        while not wire.receive():
+            self._wait(self._incoming, limit)
+            pgconn.consume_input()
+        return wire.rows()
+
+    def follow(self, steps: Steps[R]) -> R:
+        """Asks all questions of `steps`."""
+        try:
+            question = next(steps)
+            while True:
+                try:
+                    answer = self.ask(question)
+                except ServerError as error:
+                    question = steps.throw(error)
+                else:
+                    question = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+
+    @property
+    def server_version(self) -> int:
+        """As `server_version_num` says it."""
+        return self._pgconn.server_version
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, as far as is known."""
+        return self._pgconn.status != psycopg.pq.ConnStatus.OK
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._pgconn.transaction_status in _OPEN
+
+    def is_usable(self) -> bool:
+        """Whether it is open, as far as can be told without asking the server."""
+        if self.closed:
+            return False
+        if not self._incoming.poll(0):
+            return True
+        try:
+            self._pgconn.consume_input()  # A notice, or the end.
+        except psycopg.Error:
+            self._connection.close()
+            return False
+        return not self._incoming.poll(0)
+
+    def close(self, patience: float = 0.0) -> None:
+        """Ends the session. A thread that waits for an answer gets it within `patience`, or hears that it is lost."""
+        if self._using.acquire(timeout=patience):
+            self._connection.close()
+            self._using.release()
+            return
+        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as copy:
+            copy.shutdown(socket.SHUT_RDWR)
+
+    def __del__(self) -> None:
+        # Of a log that nobody has any more. What a process has inherited is its parent's.
+        if os.getpid() == self._process:
+            self._connection.close()
+
+    def _wait(self, poll: select.poll, seconds: float) -> int:
+        ready = poll.poll(seconds * 1000)
+        if not ready:
+            raise psycopg.OperationalError(f"nothing came for {seconds:g} seconds")
+        return ready[0][1]
+
+
+class Sessions(Place):
+    """All sessions of one engine: makes them, lends those that read, and ends them."""
+
+    def __init__(self, options: Postgres) -> None:
+        super().__init__(options.name)
+        self._options = options
+        self.reset()
+
+    def reset(self) -> None:
+        """Forgets all sessions, without closing them."""
+        self._all: WeakSet[Session] = WeakSet()
+        self._idle: list[Session] = []
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self._options.pool_size):
+            self._permits.put(None)
+
+    def inherited(self) -> list[Session]:
+        """All sessions there are."""
+        return list(self._all)
+
+    def connect(self, *, patiently: bool = True) -> Session:
+        """A new session. Patiently, it is tried again for a while: the server may be starting."""
+        deadline = time.monotonic() + self._options.timeout
+        pause = FIRST_PAUSE
+        while True:
+            self.check_open()
+            try:
+                session = Session.connected(self._options)
+            except psycopg.Error as error:
+                remaining = deadline - time.monotonic()
+                if not patiently or remaining <= 0:
+                    raise self.cannot_connect(error) from error
+                time.sleep(min(remaining, random.uniform(pause / 2, pause)))
+                pause *= 2
+            else:
+                self._all.add(session)
+                if self.closed:
+                    session.close()
+                return session
+
+    def lend(self) -> Loan:
+        """Something that a session can be had from, and must be given back to."""
+        return Loan(self._permits, self._idle)
+
+    def session_for(self, loan: Loan) -> Session:
+        """A session for as long as the loan lasts: an idle one, or a new one."""
+        self.check_open()
+        if not loan.begin(self._options.timeout):
+            raise self.exhausted(self._options.pool_size, self._options.timeout)
+        self.check_open()
+        while loan.take_idle():
+            if loan.held[0].is_usable():
+                return loan.held[0]
+            del loan.held[:]
+        loan.held.append(self.connect())
+        return loan.held[0]
+
+    def ask(self, question: Question[R]) -> R:
+        """Asks through one of the sessions that are lent. What only reads is asked again when a connection was lost."""
+        try:
+            return self._ask(question)
+        except ConnectionLostError as error:
+            if self.closed or question.locks:
+                raise self.lost(error) from error
+        try:
+            return self._ask(question)
+        except ConnectionLostError as error:
+            raise self.lost(error) from error
+
+    def _ask(self, question: Question[R]) -> R:
+        loan = self.lend()
+        try:
+            return self.session_for(loan).ask(question)
+        except ServerError as error:
+            raise self.meaning(error) from error
+        finally:
+            loan.end()
+
+    def follow(self, steps: Steps[R]) -> R:
+        """Asks all questions of `steps` through one of the sessions that are lent."""
+        loan = self.lend()
+        try:
+            return self.session_for(loan).follow(steps)
+        except ServerError as error:
+            raise self.meaning(error) from error
+        except ConnectionLostError as error:
+            raise self.lost(error) from error
+        finally:
+            loan.end()
+
+    def close(self) -> None:
+        """Waits for the questions that are being asked, for a while, and ends all sessions."""
+        self.closed = True
+        for _ in range(threading.active_count()):
+            self._permits.put(None)  # Who waits for a session hears of it.
+        deadline = time.monotonic() + PATIENCE
+        for session in self.inherited():
+            session.close(max(0.0, deadline - time.monotonic()))
+
+
+class Loan:
+    """The permission to use a session of the pool, and the session. It gives itself back when it is forgotten."""
+
+    __slots__ = ("_idle", "_permission", "_permits", "held")
+
+    def __init__(self, permits: SimpleQueue[None], idle: list[Session]) -> None:
+        self._permits = permits
+        self._idle = idle
+        self._permission: list[None] = []
+        self.held: list[Session] = []
+
+    def begin(self, timeout: float) -> bool:
+        """Waits for the permission. In one step, so that no interrupt comes between having it and knowing it."""
+        try:
+            self._permission += map(self._permits.get, (True,), (timeout,))
+        except Empty:
+            return False
+        return True
+
+    def take_idle(self) -> bool:
+        """Takes a session that nobody uses, if there is one; in one step, too."""
+        try:
+            self.held += map(self._idle.pop, (-1,))
+        except IndexError:
+            return False
+        return True
+
+    def end(self) -> None:
+        """Gives everything back. Calling it twice is allowed."""
+        self._idle += (session for session in self.held if not session.closed and not session.in_transaction)
+        del self.held[:]
+        for permission in self._permission:
+            self._permits.put(permission)
+        del self._permission[:]
+
+    def __del__(self) -> None:
+        self.end()
