@@ -40,6 +40,7 @@ class AsyncSession:
         self._heard = 0.0
         self.wire = Wire(self._pgconn, prepares=not options.pooler)
         self._socket = self._pgconn.socket
+        self._watched = True
         self._loop.add_reader(self._socket, self._incoming)
 
     @classmethod
@@ -147,7 +148,7 @@ class AsyncSession:
             self.close()
         elif not self._waiter.done():
             self._waiter.set_exception(error)
-            self._loop.remove_reader(self._socket)
+            self._unwatch()
 
     async def follow(self, steps: Steps[R]) -> R:
         """Asks all questions of `steps`."""
@@ -172,11 +173,16 @@ class AsyncSession:
 
     def close(self) -> None:
         """Ends the session. A task that waits for an answer hears that it is lost."""
-        if not self.closed:
-            self._loop.remove_reader(self._socket)
-            self._pgconn.finish()
+        self._unwatch()
+        self._pgconn.finish()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(psycopg.OperationalError("the connection was closed"))
+
+    def _unwatch(self) -> None:
+        # Once and at once, also when libpq has closed the socket by itself: another one may soon have its number.
+        if self._watched:
+            self._watched = False
+            self._loop.remove_reader(self._socket)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -243,6 +249,8 @@ class AsyncSessions(Place):
             session = self._idle_one() or await self.connect()
             return await session.ask(question)
         except ServerError as error:
+            if error.fatal:
+                raise ConnectionLostError(str(error)) from error
             raise self.meaning(error) from error
         finally:
             self._end(session)

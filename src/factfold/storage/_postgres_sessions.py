@@ -244,6 +244,8 @@ class Sessions(Place):
         try:
             return self.session_for(loan).ask(question)
         except ServerError as error:
+            if error.fatal:
+                raise ConnectionLostError(str(error)) from error
             raise self.meaning(error) from error
         finally:
             loan.end()
