@@ -18,7 +18,7 @@ from tests.blocking import Blocking, blocking
 from tests.faults import Faulty
 from tests.together import Loop, MakeTogether, Threads, Together
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.servers.storages"]
 
 MakeStore: TypeAlias = Callable[..., Store]
 """Opens a store on the test's storage, or on another one; takes the options of a store."""

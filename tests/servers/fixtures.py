@@ -77,7 +77,7 @@ def running_again(postgres_server: PostgresServer, postgres_schema: str) -> Iter
         postgres_server.start()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def pgbouncer(server_site: Site, postgres_server: PostgresServer) -> Iterator[PgBouncer]:
     """A pooler in transaction mode before `postgres_server`."""
     program = find_pgbouncer()
@@ -87,7 +87,7 @@ def pgbouncer(server_site: Site, postgres_server: PostgresServer) -> Iterator[Pg
         yield pooler
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def forgetting_pooler(postgres_server: PostgresServer) -> Iterator[ForgettingPooler]:
     """A pooler before `postgres_server` that is always there."""
     with ForgettingPooler(postgres_server) as pooler:

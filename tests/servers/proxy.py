@@ -130,8 +130,8 @@ class Proxy:
         self._do(self._close_door())
 
     def accept(self) -> None:
-        """Accepts new connections again."""
-        self._do(self._open_door())
+        """Accepts new connections again; does nothing where it does already."""
+        self._do(self._reopen_door())
 
     def trap(self, direction: Direction, text: bytes, *, part: float) -> Trap:
         """Lays a trap for the next message that holds the text: of it so much passes (0.0 to 1.0), then it is cut."""
@@ -159,6 +159,10 @@ class Proxy:
 
     async def _open_door(self) -> None:
         self._door = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+
+    async def _reopen_door(self) -> None:
+        if not self._door.is_serving():
+            await self._open_door()
 
     async def _close_door(self) -> None:
         self._door.close()
