@@ -9,6 +9,7 @@ from weakref import WeakSet
 
 from factfold.errors import FactfoldError
 from factfold.storage import _fork
+from factfold.storage._postgres_async_news import AsyncAnnouncer, AsyncListener
 from factfold.storage._postgres_async_sessions import AsyncSession, AsyncSessions
 from factfold.storage._postgres_log import Questions
 from factfold.storage._postgres_schema import Statements, adding_namespace, opening
@@ -46,6 +47,8 @@ class AsyncPostgresEngine:
         self._options = options
         self._statements = Statements.of(options.schema)
         self._logs: WeakSet[AsyncPostgresLog] = WeakSet()
+        self.announcer = AsyncAnnouncer(sessions, options.schema)
+        self.listener = AsyncListener(sessions, options.schema, listens=not options.pooler)
         _fork.register(self)
 
     @classmethod
@@ -67,12 +70,16 @@ class AsyncPostgresEngine:
         """One namespace, made when it does not exist yet."""
         await self.sessions.follow(adding_namespace(self._options.schema, namespace))
         name = f"{self._options.name} [{namespace}]"
-        log = AsyncPostgresLog(self.sessions, Questions(self._statements, namespace, name, self._options.timeout))
+        questions = Questions(self._statements, namespace, name, self._options.timeout)
+        log = AsyncPostgresLog(namespace, questions, self.sessions, self.announcer, self.listener)
         self._logs.add(log)
         return log
 
     async def close(self) -> None:
         """Ends all work and closes all connections. Closing twice is allowed."""
+        self.sessions.closed = True
+        await self.announcer.close()
+        await self.listener.close()
         await self.sessions.close()
 
     def before_fork(self) -> None:
@@ -85,6 +92,8 @@ class AsyncPostgresEngine:
         """Lets go of all connections, and neither uses nor closes them."""
         _inherited.extend(self.sessions.inherited())
         self.sessions.reset()
+        self.announcer.forget()
+        self.listener.forget()
         for log in self._logs:
             log.forget()
 
@@ -92,10 +101,20 @@ class AsyncPostgresEngine:
 class AsyncPostgresLog:
     """One namespace of a database."""
 
-    def __init__(self, sessions: AsyncSessions, questions: Questions) -> None:
+    def __init__(
+        self,
+        namespace: str,
+        questions: Questions,
+        sessions: AsyncSessions,
+        announcer: AsyncAnnouncer,
+        listener: AsyncListener,
+    ) -> None:
         self.name = questions.name
-        self._sessions = sessions
+        self._namespace = namespace
         self._questions = questions
+        self._sessions = sessions
+        self._announcer = announcer
+        self._listener = listener
         self._writing: Writing[AsyncSession] = Writing(sessions, questions)
 
     def forget(self) -> None:
@@ -105,7 +124,10 @@ class AsyncPostgresLog:
     # -- Writing ---------------------------------------------------------------------------------------------------
 
     async def append(self, append: Append) -> Appended | Conflict:
-        return await self._write(self._writing.append(append))
+        answer = await self._write(self._writing.append(append))
+        if isinstance(answer, Appended):
+            self._announcer.announce(self._namespace)
+        return answer
 
     async def lock(self, check: Check) -> News:
         return await self._write(self._writing.lock(check))
@@ -162,11 +184,12 @@ class AsyncPostgresLog:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while True:
+            heard = self._listener.heard(self._namespace)
             position = (await self.head()).position
             remaining = deadline - loop.time()
             if position > after or remaining <= 0:
                 return position
-            await asyncio.sleep(min(5e-3, remaining))
+            await self._listener.wait(self._namespace, heard, remaining)
 
     async def get(self, place: str, key: str) -> bytes | None:
         return await self._sessions.ask(self._questions.get(place, key))

@@ -19,7 +19,7 @@ import psycopg
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_schema import Steps
 from factfold.storage._postgres_sessions import FIRST_PAUSE, PATIENCE, connection_parameters
-from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire
+from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire, announced
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")
@@ -37,6 +37,7 @@ class AsyncSession:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._waiter: asyncio.Future[None] | None = None
+        self._noticed: asyncio.Future[None] | None = None
         self._heard = 0.0
         self.wire = Wire(self._pgconn, prepares=not options.pooler)
         self._socket = self._pgconn.socket
@@ -135,6 +136,8 @@ class AsyncSession:
             self._heard = self._loop.time()
             if complete and self._waiter is not None:
                 _wake(self._waiter)
+            if self._noticed is not None:
+                _wake(self._noticed)
 
     def _look_at_clock(self, limit: float) -> None:
         end = self._heard + limit
@@ -149,6 +152,18 @@ class AsyncSession:
         elif not self._waiter.done():
             self._waiter.set_exception(error)
             self._unwatch()
+
+    async def notices(self, seconds: float) -> list[str]:
+        """What is announced on the channels that it listens to, within so many seconds: returns with the first."""
+        if self.closed:
+            raise ConnectionLostError("the server has closed the connection")
+        found = announced(self._pgconn)
+        if not found:
+            self._noticed = self._loop.create_future()
+            await asyncio.wait([self._noticed], timeout=seconds)
+            self._noticed = None
+            found = announced(self._pgconn) if self.is_usable() else []
+        return found
 
     async def follow(self, steps: Steps[R]) -> R:
         """Asks all questions of `steps`."""
@@ -177,6 +192,8 @@ class AsyncSession:
         self._pgconn.finish()
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(psycopg.OperationalError("the connection was closed"))
+        if self._noticed is not None:
+            _wake(self._noticed)
 
     def _unwatch(self) -> None:
         # Once and at once, also when libpq has closed the socket by itself: another one may soon have its number.

@@ -10,6 +10,7 @@ from weakref import WeakSet
 from factfold.errors import FactfoldError
 from factfold.storage import _fork
 from factfold.storage._postgres_log import Questions
+from factfold.storage._postgres_news import Announcer, Listener
 from factfold.storage._postgres_schema import Statements, adding_namespace, opening
 from factfold.storage._postgres_sessions import Session, Sessions
 from factfold.storage._postgres_wire import ConnectionLostError, ServerError
@@ -46,6 +47,8 @@ class PostgresEngine:
         self._options = options
         self._statements = Statements.of(options.schema)
         self._logs: WeakSet[PostgresLog] = WeakSet()
+        self.announcer = Announcer(sessions, options.schema)
+        self.listener = Listener(sessions, options.schema, listens=not options.pooler)
         _fork.register(self)
 
     @classmethod
@@ -67,12 +70,16 @@ class PostgresEngine:
         """One namespace, made when it does not exist yet."""
         self.sessions.follow(adding_namespace(self._options.schema, namespace))
         name = f"{self._options.name} [{namespace}]"
-        log = PostgresLog(self.sessions, Questions(self._statements, namespace, name, self._options.timeout))
+        questions = Questions(self._statements, namespace, name, self._options.timeout)
+        log = PostgresLog(namespace, questions, self.sessions, self.announcer, self.listener)
         self._logs.add(log)
         return log
 
     def close(self) -> None:
         """Ends all work and closes all connections. Closing twice is allowed."""
+        self.sessions.closed = True
+        self.announcer.close()
+        self.listener.close()
         self.sessions.close()
 
     def before_fork(self) -> None:
@@ -85,6 +92,8 @@ class PostgresEngine:
         """Lets go of all connections, and neither uses nor closes them."""
         _inherited.extend(self.sessions.inherited())
         self.sessions.reset()
+        self.announcer.forget()
+        self.listener.forget()
         for log in self._logs:
             log.forget()
 
@@ -92,10 +101,15 @@ class PostgresEngine:
 class PostgresLog:
     """One namespace of a database."""
 
-    def __init__(self, sessions: Sessions, questions: Questions) -> None:
+    def __init__(
+        self, namespace: str, questions: Questions, sessions: Sessions, announcer: Announcer, listener: Listener
+    ) -> None:
         self.name = questions.name
-        self._sessions = sessions
+        self._namespace = namespace
         self._questions = questions
+        self._sessions = sessions
+        self._announcer = announcer
+        self._listener = listener
         self._writing: Writing[Session] = Writing(sessions, questions)
 
     def forget(self) -> None:
@@ -105,7 +119,10 @@ class PostgresLog:
     # -- Writing ---------------------------------------------------------------------------------------------------
 
     def append(self, append: Append) -> Appended | Conflict:
-        return self._write(self._writing.append(append))
+        answer = self._write(self._writing.append(append))
+        if isinstance(answer, Appended):
+            self._announcer.announce(self._namespace)
+        return answer
 
     def lock(self, check: Check) -> News:
         return self._write(self._writing.lock(check))
@@ -161,11 +178,12 @@ class PostgresLog:
     def wait(self, after: int, timeout: float) -> int:
         deadline = time.monotonic() + timeout
         while True:
+            heard = self._listener.heard(self._namespace)
             position = self.head().position
             remaining = deadline - time.monotonic()
             if position > after or remaining <= 0:
                 return position
-            time.sleep(min(5e-3, remaining))
+            self._listener.wait(self._namespace, heard, remaining)
 
     def get(self, place: str, key: str) -> bytes | None:
         return self._sessions.ask(self._questions.get(place, key))

@@ -119,6 +119,22 @@ def adding_namespace(schema: str, namespace: str) -> Steps[None]:
         yield _ask(added, _all, namespace.encode())
 
 
+# -- Announcements -----------------------------------------------------------------------------------------------------
+
+
+def listening(schema: str) -> Script:
+    """From now on the session hears the announcements of this schema, each of which is the name of a namespace."""
+    return Script(f"LISTEN {quoted(schema)}".encode())
+
+
+def announcement(schema: str, namespace: str) -> Question[object]:
+    """Tells those who listen that a namespace has grown."""
+    return _ask(_NOTIFY, _all, schema.encode(), namespace.encode())
+
+
+# -- Inside ------------------------------------------------------------------------------------------------------------
+
+
 def _version(schema: str, name: str) -> Steps[int]:
     """The version of the schema; 0 when there is none."""
     table = f"{quoted(schema)}.migrations"
@@ -194,4 +210,5 @@ _THERE = _sql(
     2,
 )
 _SCHEMA = _sql("schema", "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL", 1)
+_NOTIFY = _sql("notify", "SELECT pg_notify($1, $2)", 2)
 _LOCK = _sql("migration_lock", "SELECT pg_advisory_xact_lock($1)", 1)

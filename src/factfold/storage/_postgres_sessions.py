@@ -23,7 +23,7 @@ import psycopg
 
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_schema import Steps
-from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire
+from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire, announced
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")
@@ -149,12 +149,27 @@ class Session:
             return False
         return not self._incoming.poll(0)
 
+    def notices(self, seconds: float) -> list[str]:
+        """What is announced on the channels that it listens to, within so many seconds: returns with the first."""
+        with self._using:
+            try:
+                if self._incoming.poll(seconds * 1000):
+                    self._pgconn.consume_input()
+                return announced(self._pgconn)
+            except psycopg.Error as error:
+                self._connection.close()
+                raise ConnectionLostError(" ".join(str(error).split())) from error
+
     def close(self, patience: float = 0.0) -> None:
         """Ends the session. A thread that waits for an answer gets it within `patience`, or hears that it is lost."""
         if self._using.acquire(timeout=patience):
             self._connection.close()
             self._using.release()
-            return
+        else:
+            self.interrupt()
+
+    def interrupt(self) -> None:
+        """Makes a thread that waits for something from the server hear that the connection is lost."""
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as copy:
             copy.shutdown(socket.SHUT_RDWR)
 

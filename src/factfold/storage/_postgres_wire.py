@@ -236,3 +236,11 @@ class Wire:
         """What the server said before it closed the connection, if it said anything."""
         said = (result for result in self._results if result.status == pq.ExecStatus.FATAL_ERROR)
         return next((error for error in map(ServerError, said) if error.state), None)
+
+
+def announced(pgconn: PGconn) -> list[str]:
+    """What was announced on the channels that a connection listens to, as far as it has been read."""
+    found: list[str] = []
+    while (notice := pgconn.notifies()) is not None:
+        found.append(notice.extra.decode())
+    return found

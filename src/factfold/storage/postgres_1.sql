@@ -8,7 +8,8 @@
 -- statements sees what was committed before it, so that what is read after the lock is held is the truth (at READ
 -- COMMITTED). Functions that read are STABLE: all of their statements see one snapshot.
 --
--- A plan that was made while a table was small must still be right when it is large. So every statement walks an index
+-- Parallel arrays are unnested side by side in a select list, which keeps their order: in FROM it takes several times as
+-- long. A plan that was made while a table was small must still be right when it is large. So every statement walks an index
 -- of its table, whatever the planner knows of it, and the settings at each function's end leave it no other choice.
 
 CREATE TABLE factfold.migrations (
@@ -132,8 +133,10 @@ CREATE FUNCTION factfold.touched(
 BEGIN
     RETURN ARRAY(
         SELECT a.index
-        FROM ROWS FROM (unnest(asked), unnest(asked_types), unnest(known))
-            WITH ORDINALITY AS a (stream, types, version, index)
+        FROM (
+            SELECT unnest(asked) AS stream, unnest(asked_types) AS types, unnest(known) AS version,
+                generate_subscripts(asked, 1) AS index
+        ) AS a
         WHERE EXISTS (
             SELECT FROM (
                 SELECT m.position, m.type
@@ -238,23 +241,24 @@ CREATE FUNCTION factfold.append(
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     ns integer;
+    seen_position bigint;
+    seen_id uuid;
     seen record;
-    head record;
+    head_position bigint;
+    head_id uuid;
+    recorded timestamptz;
     actual_versions bigint[];
     shift jsonb;
-    recorded timestamptz;
 BEGIN
     -- Without the lock: who has lost already need not wait for it.
-    SELECT n.id AS ns, coalesce(e.position, 0) AS position, e.id INTO seen
-    FROM factfold.namespaces AS n LEFT JOIN LATERAL (
-        SELECT e.position, e.id FROM factfold.events AS e WHERE e.namespace = n.id ORDER BY e.position DESC LIMIT 1
-    ) AS e ON true
-    WHERE n.name = namespace_name;
-    IF seen.position IS DISTINCT FROM after_position OR seen.id IS DISTINCT FROM after_id THEN
+    SELECT n.id INTO ns FROM factfold.namespaces AS n WHERE n.name = namespace_name;
+    SELECT e.position, e.id INTO seen_position, seen_id
+    FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1;
+    seen_position := coalesce(seen_position, 0);
+    IF seen_position <> after_position OR seen_id IS DISTINCT FROM after_id THEN
         SELECT c.position, c.id, c.type AS verdict, c.data AS touched INTO seen
-        FROM factfold.compare(seen.ns, after_position, after_id, asked, asked_types, asked_versions, false) AS c;
+        FROM factfold.compare(ns, after_position, after_id, asked, asked_types, asked_versions, false) AS c;
         IF seen.verdict = 'diverged' OR seen.touched <> '[]' THEN
-            SELECT n.id INTO ns FROM factfold.namespaces AS n WHERE n.name = namespace_name;
             IF EXISTS (SELECT FROM factfold.voids AS v WHERE v.namespace = ns AND v.id = ids[1]) THEN
                 RETURN NEXT factfold.verdict('void', seen.position, seen.id);
                 RETURN;
@@ -263,23 +267,21 @@ BEGIN
                 factfold.compare(ns, after_position, after_id, asked, asked_types, asked_versions, true);
             RETURN;
         END IF;
+        seen_position := seen.position;
+        seen_id := seen.id;
     END IF;
 
     ns := factfold.take_lock(namespace_name, patience);
-    SELECT coalesce(e.position, 0) AS position, e.id, e.recorded_at,
-        EXISTS (SELECT FROM factfold.voids AS v WHERE v.namespace = ns AND v.id = ids[1]) AS is_void
-    INTO head
-    FROM (VALUES (1)) AS one LEFT JOIN LATERAL (
-        SELECT e.position, e.id, e.recorded_at
-        FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1
-    ) AS e ON true;
-    IF head.is_void THEN
-        RETURN NEXT factfold.verdict('void', head.position, head.id);
+    SELECT e.position, e.id, e.recorded_at INTO head_position, head_id, recorded
+    FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1;
+    head_position := coalesce(head_position, 0);
+    IF EXISTS (SELECT FROM factfold.voids AS v WHERE v.namespace = ns AND v.id = ids[1]) THEN
+        RETURN NEXT factfold.verdict('void', head_position, head_id);
         RETURN;
     END IF;
-    IF head.position <> seen.position OR head.id IS DISTINCT FROM seen.id THEN
-        IF head.position <= seen.position
-            OR factfold.touched(ns, seen.position, head.position, asked, asked_types, asked_versions) <> '{}'
+    IF head_position <> seen_position OR head_id IS DISTINCT FROM seen_id THEN
+        IF head_position <= seen_position
+            OR factfold.touched(ns, seen_position, head_position, asked, asked_types, asked_versions) <> '{}'
         THEN
             RETURN QUERY SELECT * FROM
                 factfold.compare(ns, after_position, after_id, asked, asked_types, asked_versions, true);
@@ -287,24 +289,23 @@ BEGIN
         END IF;
     END IF;
 
-    IF head.position <> after_position OR array_position(written_versions, NULL) IS NOT NULL THEN
+    IF head_position <> after_position OR array_position(written_versions, NULL) IS NOT NULL THEN
         actual_versions := ARRAY(
             SELECT coalesce((
                 SELECT m.version FROM factfold.memberships AS m
                 WHERE m.namespace = ns AND m.stream = w.stream ORDER BY m.version DESC LIMIT 1
             ), 0)
-            FROM unnest(written) WITH ORDINALITY AS w (stream, index)
-            ORDER BY w.index
+            FROM unnest(written) AS w (stream)
         );
         SELECT jsonb_object_agg(w.stream, w.actual - coalesce(w.believed, 0)) INTO shift
-        FROM ROWS FROM (unnest(written), unnest(actual_versions), unnest(written_versions)) AS w (stream, actual, believed)
+        FROM (
+            SELECT unnest(written) AS stream, unnest(actual_versions) AS actual, unnest(written_versions) AS believed
+        ) AS w
         WHERE w.actual <> coalesce(w.believed, 0);
         IF shift IS NOT NULL THEN
             member_versions := ARRAY(
                 SELECT m.version + coalesce((shift ->> m.stream)::bigint, 0)
-                FROM ROWS FROM (unnest(member_streams), unnest(member_versions)) WITH ORDINALITY
-                    AS m (stream, version, index)
-                ORDER BY m.index
+                FROM (SELECT unnest(member_streams) AS stream, unnest(member_versions) AS version) AS m
             );
             streams := ARRAY(
                 SELECT (
@@ -313,28 +314,29 @@ BEGIN
                     ) || '}'
                     FROM json_each_text(s.streams::json) AS m
                 )
-                FROM unnest(streams) WITH ORDINALITY AS s (streams, index)
-                ORDER BY s.index
+                FROM unnest(streams) AS s (streams)
             );
         END IF;
     END IF;
 
-    recorded := greatest(clock_timestamp(), head.recorded_at);
+    recorded := greatest(clock_timestamp(), recorded);
     INSERT INTO factfold.events (namespace, type_version, position, recorded_at, id, type, data, metadata, streams)
-    SELECT ns, e.type_version, head.position + e.index, recorded, e.id, e.type, e.data, e.metadata, e.streams
-    FROM ROWS FROM (
-        unnest(ids), unnest(types), unnest(type_versions), unnest(data), unnest(metadata), unnest(streams)
-    ) WITH ORDINALITY AS e (id, type, type_version, data, metadata, streams, index);
+    SELECT ns, e.type_version, head_position + e.index, recorded, e.id, e.type, e.data, e.metadata, e.streams
+    FROM (
+        SELECT unnest(ids) AS id, unnest(types) AS type, unnest(type_versions) AS type_version, unnest(data) AS data,
+            unnest(metadata) AS metadata, unnest(streams) AS streams, generate_subscripts(ids, 1) AS index
+    ) AS e;
     INSERT INTO factfold.memberships (namespace, stream, version, position, type)
-    SELECT ns, m.stream, m.version, head.position + m.event, m.type
-    FROM ROWS FROM (
-        unnest(member_streams), unnest(member_types), unnest(member_versions), unnest(member_events)
-    ) AS m (stream, type, version, event);
+    SELECT ns, m.stream, m.version, head_position + m.event, m.type
+    FROM (
+        SELECT unnest(member_streams) AS stream, unnest(member_types) AS type, unnest(member_versions) AS version,
+            unnest(member_events) AS event
+    ) AS m;
 
-    IF head.position > after_position THEN
-        RETURN QUERY SELECT * FROM factfold.news(ns, after_position, head.position);
+    IF head_position > after_position THEN
+        RETURN QUERY SELECT * FROM factfold.news(ns, after_position, head_position);
     END IF;
-    RETURN NEXT factfold.verdict('appended', head.position, head.id, NULL, actual_versions, recorded);
+    RETURN NEXT factfold.verdict('appended', head_position, head_id, NULL, actual_versions, recorded);
 END
 $$;
 
@@ -453,8 +455,10 @@ BEGIN
     SELECT n.id INTO ns FROM factfold.namespaces AS n WHERE n.name = namespace_name;
     FOR wanted IN
         SELECT a.stream, a.types::text[] AS types, a.version, a.index::integer AS index
-        FROM ROWS FROM (unnest(asked), unnest(asked_types), unnest(above_versions))
-            WITH ORDINALITY AS a (stream, types, version, index)
+        FROM (
+            SELECT unnest(asked) AS stream, unnest(asked_types) AS types, unnest(above_versions) AS version,
+                generate_subscripts(asked, 1) AS index
+        ) AS a
         ORDER BY a.index
     LOOP
         SELECT m.version INTO last
