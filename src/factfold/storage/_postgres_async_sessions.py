@@ -37,6 +37,7 @@ class AsyncSession:
         self._loop = asyncio.get_running_loop()
         self._process = os.getpid()
         self._waiter: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
         self._noticed: asyncio.Future[None] | None = None
         self._heard = 0.0
         self.wire = Wire(self._pgconn, prepares=not options.pooler)
@@ -105,15 +106,17 @@ class AsyncSession:
         return wire.rows()
 
     async def _until_writable(self, limit: float) -> None:
-        writable = self._loop.create_future()
-        self._loop.add_writer(self._socket, _wake, writable)
+        self._writable = self._loop.create_future()
+        self._loop.add_writer(self._socket, _wake, self._writable)
         try:
             async with asyncio.timeout(limit):
-                await writable
+                await self._writable
         except TimeoutError:
             raise psycopg.OperationalError(f"nothing could be sent for {limit:g} seconds") from None
         finally:
-            self._loop.remove_writer(self._socket)
+            self._writable = None
+            if self._watched:
+                self._loop.remove_writer(self._socket)
 
     async def _until_answered(self, limit: float) -> None:
         self._waiter = self._loop.create_future()
@@ -147,11 +150,12 @@ class AsyncSession:
             self._fail(psycopg.OperationalError(f"nothing came for {limit:g} seconds"))
 
     def _fail(self, error: psycopg.Error) -> None:
-        if self._waiter is None:
+        self._unwatch()
+        waiting = [each for each in (self._waiter, self._writable) if each is not None and not each.done()]
+        for each in waiting:
+            each.set_exception(error)
+        if not waiting:
             self.close()
-        elif not self._waiter.done():
-            self._waiter.set_exception(error)
-            self._unwatch()
 
     async def notices(self, seconds: float) -> list[str]:
         """What is announced on the channels that it listens to, within so many seconds: returns with the first."""
@@ -190,8 +194,9 @@ class AsyncSession:
         """Ends the session. A task that waits for an answer hears that it is lost."""
         self._unwatch()
         self._pgconn.finish()
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_exception(psycopg.OperationalError("the connection was closed"))
+        for each in (self._waiter, self._writable):
+            if each is not None and not each.done():
+                each.set_exception(psycopg.OperationalError("the connection was closed"))
         if self._noticed is not None:
             _wake(self._noticed)
 
@@ -200,6 +205,7 @@ class AsyncSession:
         if self._watched:
             self._watched = False
             self._loop.remove_reader(self._socket)
+            self._loop.remove_writer(self._socket)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
