@@ -35,11 +35,14 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "postgres"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """One database: all stores that are opened on it see the same log."""
     if request.param == "memory":
         return Memory()
+    if request.param == "postgres":
+        direct: Storage = request.getfixturevalue("direct")
+        return direct
     return SQLite(tmp_path / "log.db", synchronous="normal")  # what survives a power failure is not asked here
 
 

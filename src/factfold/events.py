@@ -310,12 +310,25 @@ class RecordedEvent(Struct, Generic[E_co], frozen=True, gc=False):  # an event h
         """When the storage recorded it, in UTC; never earlier than the event before it."""
         return _EPOCH + timedelta(microseconds=self.stored.recorded_at)
 
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same event, however the storage spells its JSON (it may change spaces, and order of keys)."""
+        if not isinstance(other, RecordedEvent):
+            return NotImplemented
+        anything: RecordedEvent[object] = other
+        same = _facts(self.stored) == _facts(anything.stored) and self.event == anything.event
+        return same and (self.stored.metadata == anything.stored.metadata or self.metadata == anything.metadata)
+
     def __hash__(self) -> int:
         return hash((self.stored.position, self.stored.id))
 
     def __repr__(self) -> str:
         streams = dict(self.stored.streams)
         return f"RecordedEvent(position={self.position}, type={self.type!r}, streams={streams}, event={self.event!r})"
+
+
+def _facts(stored: StoredEvent) -> tuple[object, ...]:
+    """What is said of an event beside its JSON."""
+    return stored.position, stored.id, stored.type, stored.type_version, stored.streams, stored.recorded_at
 
 
 # -- Ids ---------------------------------------------------------------------------------------------------------------

@@ -17,7 +17,9 @@ import pytest
 from factfold import AsyncStore, Receipt, Store
 from factfold.storage.base import LogPage, Storage, StoredEvent
 from factfold.storage.memory import Memory
+from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
+from tests.servers.postgres import PostgresServer
 
 THREADS = 4
 PATIENCE = 60.0
@@ -103,14 +105,24 @@ def with_tasks(
     return asyncio.run(main())
 
 
-@contextmanager
-def new_storage(engine: str) -> Iterator[Storage]:
-    """An empty database."""
-    if engine == "memory":
-        yield Memory()
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            yield SQLite(Path(folder) / "log.db", synchronous="normal")
+class Databases:
+    """Makes empty databases."""
+
+    def __init__(self, server: Callable[[], PostgresServer]) -> None:
+        self._server = server
+
+    @contextmanager
+    def new(self, engine: str) -> Iterator[Storage]:
+        """One that nobody has used, on an engine."""
+        if engine == "memory":
+            yield Memory()
+        elif engine == "postgres":
+            server = self._server()
+            with server.fresh_schema() as schema:
+                yield Postgres(server.url, schema=schema)
+        else:
+            with tempfile.TemporaryDirectory() as folder:
+                yield SQLite(Path(folder) / "log.db", synchronous="normal")
 
 
 def whole_log(storage: Storage) -> Sequence[StoredEvent]:
@@ -122,5 +134,5 @@ def whole_log(storage: Storage) -> Sequence[StoredEvent]:
         engine.close()
 
 
-engines = pytest.mark.parametrize("engine", ["memory", "sqlite"])
+engines = pytest.mark.parametrize("engine", ["memory", "sqlite", "postgres"])
 callers = pytest.mark.parametrize("execute_all", [with_threads, with_tasks], ids=["threads", "tasks"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factfold import Store, Transaction, event, stream
-from tests.properties.callers import Answer, Run, callers, engines, new_storage
+from tests.properties.callers import Answer, Databases, Run, callers, engines
 from tests.properties.limits import Limits, cache_sizes, examples, limits
 
 PURSES = 4
@@ -145,10 +145,15 @@ commands = st.integers(0, 32).flatmap(lambda count: st.lists(command, min_size=c
 @examples(1)
 @given(commands=commands, sizes=cache_sizes, limits=limits)
 def test_what_a_run_sees_was_there_at_one_moment(
-    engine: str, execute_all: Run, commands: list[tuple[object, ...]], sizes: list[int], limits: Limits
+    databases: Databases,
+    engine: str,
+    execute_all: Run,
+    commands: list[tuple[object, ...]],
+    sizes: list[int],
+    limits: Limits,
 ) -> None:
     witness = Witness()
-    with new_storage(engine) as storage, limits.apply():
+    with databases.new(engine) as storage, limits.apply():
         made = [kind(witness, *given) for kind, *given in commands]  # type: ignore[operator]  # each is a class
         answers = execute_all(storage, sizes, made, [None] * len(made))
 

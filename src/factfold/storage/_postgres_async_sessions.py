@@ -79,6 +79,8 @@ class AsyncSession:
 
     async def ask(self, question: Question[R] | Script) -> R | None:
         """Sends a question and waits for the answer."""
+        if self.closed:
+            raise ConnectionLostError("it was closed before", sent=False)
         try:
             rows = await self._exchange(question)
         except ServerError as error:

@@ -78,6 +78,8 @@ class Session:
     def ask(self, question: Question[R] | Script) -> R | None:
         """Sends a question and waits for the answer."""
         with self._using:
+            if self.closed:
+                raise ConnectionLostError("it was closed before", sent=False)
             try:
                 rows = self._exchange(question)
             except ServerError as error:
@@ -315,12 +317,15 @@ class Loan:
         return True
 
     def end(self) -> None:
-        """Gives everything back. Calling it twice is allowed."""
-        self._idle += (session for session in self.held if not session.closed and not session.in_transaction)
-        del self.held[:]
+        """Gives everything back. Calling it twice is allowed, also after an interrupt.
+
+        An interrupt may cost the session, which is then closed, or give the permission twice: nobody lacks either.
+        """
+        held, self.held = self.held, []
+        self._idle += (session for session in held if not session.closed and not session.in_transaction)
         for permission in self._permission:
             self._permits.put(permission)
-        del self._permission[:]
+        self._permission = []
 
     def __del__(self) -> None:
         self.end()

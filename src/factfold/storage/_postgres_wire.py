@@ -127,7 +127,11 @@ class ServerError(Exception):
 
 
 class ConnectionLostError(Exception):
-    """The connection broke, or nothing came for too long, after a question was sent."""
+    """The connection broke, or nothing came for too long. Unless `sent` is False, the server may have got the question."""
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
 
 
 # -- The wire ----------------------------------------------------------------------------------------------------------

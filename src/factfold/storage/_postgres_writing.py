@@ -68,7 +68,9 @@ class Writing(Generic[S]):
             answer: Appended | Conflict = yield session, self._questions.append(append, ends=holds)
             return answer
         except ConnectionLostError as error:
-            raise self._outcome_unknown(error) from error
+            if error.sent:
+                raise self._outcome_unknown(error) from error
+            raise (self._lock_lost() if holds else self._place.lost(error)) from error
         except ServerError as error:
             if error.state == IDLE_TOO_LONG:
                 raise self._lock_lost() from error

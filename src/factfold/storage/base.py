@@ -55,7 +55,11 @@ class NewEvent(Struct, frozen=True, gc=False):
 
 
 class StoredEvent(Struct, frozen=True, gc=False):
-    """An event in the log. `streams` maps stream id to version; `recorded_at` is in microseconds since 1970, UTC."""
+    """An event in the log. `streams` maps stream id to version; `recorded_at` is in microseconds since 1970, UTC.
+
+    `data` and `metadata` are equal as JSON to what was appended: an engine may change their spaces and the order of
+    their keys, and spell a number in another way.
+    """
 
     position: int
     id: bytes
