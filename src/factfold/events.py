@@ -311,12 +311,11 @@ class RecordedEvent(Struct, Generic[E_co], frozen=True, gc=False):  # an event h
         return _EPOCH + timedelta(microseconds=self.stored.recorded_at)
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same event, however the storage spells its JSON (it may change spaces, and order of keys)."""
-        if not isinstance(other, RecordedEvent):
+        """Whether it is the same event, however the storage spells its JSON (spaces, and the order of keys)."""
+        if not _is_recorded(other):
             return NotImplemented
-        anything: RecordedEvent[object] = other
-        same = _facts(self.stored) == _facts(anything.stored) and self.event == anything.event
-        return same and (self.stored.metadata == anything.stored.metadata or self.metadata == anything.metadata)
+        same = _facts(self.stored) == _facts(other.stored) and self.event == other.event
+        return same and (self.stored.metadata == other.stored.metadata or self.metadata == other.metadata)
 
     def __hash__(self) -> int:
         return hash((self.stored.position, self.stored.id))
@@ -324,6 +323,10 @@ class RecordedEvent(Struct, Generic[E_co], frozen=True, gc=False):  # an event h
     def __repr__(self) -> str:
         streams = dict(self.stored.streams)
         return f"RecordedEvent(position={self.position}, type={self.type!r}, streams={streams}, event={self.event!r})"
+
+
+def _is_recorded(value: object) -> TypeGuard[RecordedEvent[object]]:
+    return isinstance(value, RecordedEvent)
 
 
 def _facts(stored: StoredEvent) -> tuple[object, ...]:

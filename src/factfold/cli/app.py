@@ -8,6 +8,7 @@ import typer
 
 from factfold.cli import demo as demonstration
 from factfold.cli import inspect
+from factfold.cli import migrate as migration
 from factfold.cli.output import one_line_errors
 
 app = typer.Typer(
@@ -83,3 +84,15 @@ def verify(url: Url, namespace: Namespace = "default") -> None:
         whole = inspect.verify(url, namespace)
     if not whole:
         raise typer.Exit(1)
+
+
+@app.command()
+def migrate(
+    url: Url, sql: Annotated[bool, typer.Option("--sql", help="Print the SQL (PostgreSQL), and do nothing.")] = False
+) -> None:
+    """Makes the tables of a store, or brings them up to date: for a role that may, before others work with them."""
+    with one_line_errors():
+        if sql:
+            migration.print_sql(url)
+        else:
+            migration.migrate(url)

@@ -46,7 +46,8 @@ def show(url: str, namespace: str, stream: str) -> None:
         events = store.log(stream=stream)
         first = next(events, None)
         if first is None:
-            fail(f"{url} has no stream {stream!r}. `factfold streams {url}` lists those it has.")
+            name = open_storage(url).name  # the url without a password
+            fail(f"{name} has no stream {stream!r}. `factfold streams {name}` lists those it has.")
         rows = (
             (str(one.streams[stream]), str(one.position), recorded_at(one), one.type, as_json(one.event))
             for one in chain((first,), events)

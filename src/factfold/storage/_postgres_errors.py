@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import psycopg
+
 from factfold.errors import (
     AppendRefusedError,
     FactfoldError,
+    InvalidUrlError,
     StorageError,
     StorageFormatError,
     StorageFullError,
@@ -94,6 +97,13 @@ class Place:
 
     def cannot_connect(self, error: BaseException) -> FactfoldError:
         """What it means that no connection could be made. libpq tells no SQLSTATE then; its text says what it was."""
+        if isinstance(error, psycopg.ProgrammingError):
+            # The text may repeat a part of a password that is not escaped; the option that it names is none.
+            known = str(error).strip() if "URI query parameter" in str(error) else "check its form"
+            return InvalidUrlError(
+                f"{self.name}: the url cannot be read ({known}). Escape special characters in user and password, as in "
+                "urllib.parse.quote(password, safe='')."
+            )
         return StoreUnavailableError(
             f"{self.name}: cannot connect ({_one_line(error)}). Check that the server runs and can be reached, and "
             "that database, user and password are right."

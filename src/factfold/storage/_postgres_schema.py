@@ -1,16 +1,15 @@
-"""What makes a PostgreSQL schema one of factfold's: its migrations, its statements, and what is checked at opening."""
+"""What is asked of a PostgreSQL schema beside its logs: whether it can be used, its migration, and announcements."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from typing import Any, TypeAlias, TypeVar
 from zlib import crc32
 
 from factfold.errors import StorageError, StorageFormatError
+from factfold.storage._postgres_migrations import VERSION, migration, quoted
 from factfold.storage._postgres_wire import Parameter, Question, Row, Script, ServerError, Statement, int8
 from factfold.storage.base import Capabilities
 
@@ -19,30 +18,8 @@ R = TypeVar("R")
 Steps: TypeAlias = Generator[Question[Any] | Script, Any, R]
 """Questions, each sent the answer to it, or thrown the `ServerError`; and a result. Drivers do the asking."""
 
-VERSION = 1
-"""The version of the schema that this factfold works with: as many migrations there are."""
-
 OLDEST_SERVER = 140000
 """As `server_version_num` says it: PostgreSQL 14."""
-
-
-def quoted(name: str) -> str:
-    """An identifier as it stands in SQL."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def migration(schema: str, version: int) -> str:
-    """The SQL that brings a schema from the version before to this one."""
-    source = resources.files("factfold.storage").joinpath(f"postgres_{version}.sql").read_text("utf-8")
-    name = quoted(schema)
-    moved = re.sub(r"\bfactfold\.(?=\w)", lambda _: f"{name}.", source)
-    return f"{moved}\nINSERT INTO {name}.migrations (version) VALUES ({version});\n"
-
-
-def script(schema: str) -> str:
-    """All SQL that an empty database needs, to be run by hand."""
-    parts = [migration(schema, version) for version in range(1, VERSION + 1)]
-    return "\n".join(["BEGIN;", f"CREATE SCHEMA IF NOT EXISTS {quoted(schema)};", "", *parts, "COMMIT;", ""])
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class ServerError(Exception):
 
 
 class ConnectionLostError(Exception):
-    """The connection broke, or nothing came for too long. Unless `sent` is False, the server may have got the question."""
+    """The connection broke, or nothing came for too long. `sent`: the server may have got the question."""
 
     def __init__(self, message: str, *, sent: bool = True) -> None:
         super().__init__(message)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from factfold.errors import InvalidUrlError, MissingDriverError
+from factfold.storage._postgres_migrations import script
 from factfold.storage.base import AsyncEngine
 
 if TYPE_CHECKING:
@@ -71,6 +72,10 @@ class Postgres:
         user = f"{said['user']}@" if "user" in said else ""
         port = f":{said['port']}" if "port" in said else ""
         return f"postgresql://{user}{said.get('host', '')}{port}/{said.get('dbname', '')}"
+
+    def sql(self) -> str:
+        """The SQL that makes the schema, for those whose role may not: `factfold migrate URL --sql` prints it."""
+        return script(self.schema)
 
     def open(self) -> PostgresEngine:
         """Connects and brings the schema up to date.

@@ -1,0 +1,44 @@
+"""The migrations of the schema in PostgreSQL, as SQL; the driver is not needed to read them."""
+
+from __future__ import annotations
+
+import re
+from importlib import resources
+
+VERSION = 1
+"""The version of the schema that this factfold works with: as many migrations there are."""
+
+
+def quoted(name: str) -> str:
+    """An identifier as it stands in SQL."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def migration(schema: str, version: int) -> str:
+    """The SQL that brings a schema from the version before to this one."""
+    source = resources.files("factfold.storage").joinpath(f"postgres_{version}.sql").read_text("utf-8")
+    name = quoted(schema)
+    moved = re.sub(r"\bfactfold\.(?=\w)", lambda _: f"{name}.", source)
+    return f"{moved}\nINSERT INTO {name}.migrations (version) VALUES ({version});\n"
+
+
+def script(schema: str) -> str:
+    """All SQL that an empty database needs, to be run by hand; and the rights that a role needs, as comments."""
+    name = quoted(schema)
+    parts = [migration(schema, version) for version in range(1, VERSION + 1)]
+    return "\n".join(
+        [
+            "BEGIN;",
+            f"CREATE SCHEMA IF NOT EXISTS {name};",
+            "",
+            *parts,
+            "COMMIT;",
+            "",
+            "-- What the role of an application needs:",
+            f"-- GRANT USAGE ON SCHEMA {name} TO application;",
+            f"-- GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA {name} TO application;",
+            f"-- GRANT UPDATE ON {name}.namespaces TO application;  -- for the writers' lock",
+            f"-- GRANT UPDATE, DELETE ON {name}.places TO application;",
+            "",
+        ]
+    )
