@@ -26,6 +26,7 @@ from factfold.cli.crew import Crew
 from factfold.cli.latency import Latencies
 from factfold.cli.worker import Job
 from factfold.storage.sqlite import SQLite
+from tests.servers.postgres import PASSWORD, PostgresServer
 
 
 @event(streams=("cli.shelf", "cli.reader"))
@@ -418,3 +419,36 @@ def test_a_percentile_is_off_by_two_percent_at_most(durations: list[float], perc
 
 def test_no_durations_have_no_percentile() -> None:
     assert Latencies().percentile(95) == 0
+
+
+# -- migrate -----------------------------------------------------------------------------------------------------------
+
+
+def test_migrate_makes_what_is_missing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new.db'}"
+    made = CliRunner().invoke(app, ["migrate", url])
+    assert (made.exit_code, made.output) == (0, f"{url} is up to date.\n")
+    assert (tmp_path / "new.db").stat().st_size
+
+
+def test_migrate_makes_a_schema_and_repeats_no_password(postgres_server: PostgresServer, postgres_schema: str) -> None:
+    url = f"{postgres_server.url}?schema={postgres_schema}"
+    for _ in range(2):
+        made = CliRunner().invoke(app, ["migrate", url])
+        assert made.exit_code == 0, made.output
+        assert PASSWORD not in made.output
+    assert CliRunner().invoke(app, ["verify", url]).output == "whole: 0 events in 0 streams\n"
+
+
+def test_migrate_prints_the_sql_without_a_server() -> None:
+    printed = CliRunner().invoke(app, ["migrate", "postgresql://nowhere.invalid/bank?schema=shop", "--sql"])
+    assert printed.exit_code == 0
+    assert 'CREATE TABLE "shop".events' in printed.output
+    assert printed.output.startswith("BEGIN;\n")
+
+
+def test_there_is_no_sql_for_a_file(tmp_path: Path) -> None:
+    refused = CliRunner().invoke(app, ["migrate", f"sqlite:///{tmp_path / 'new.db'}", "--sql"])
+    assert refused.exit_code == 2
+    assert "no SQL to print" in refused.output
+    assert not (tmp_path / "new.db").exists()

@@ -127,10 +127,12 @@ def test_every_block_of_a_page_does_what_the_page_says(
                     printed = "".join(run_factfold(words) for words in ran if words[0] not in RUNS_LONG)
                     if expected := expected_after(blocks, index):
                         assert_printed(printed, expected, where)
+            case "sql":
+                pass  # PostgreSQL runs it: tests/test_postgres.py
             case "text":
                 assert blocks[index - 1].info in ("python", "sh"), f"{where}: what prints this?"
             case other:
-                pytest.fail(f"{where}: a block is python, python fragment, sh or text, and not {other!r}")
+                pytest.fail(f"{where}: a block is python, python fragment, sh, sql or text, and not {other!r}")
 
 
 def test_a_strict_type_checker_accepts_the_code_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,7 @@ def test_every_public_name_is_in_the_reference(name: str) -> None:
 
 def test_the_reference_has_no_row_for_what_is_not_public() -> None:
     names = re.findall(r"^\| `(\w+)", REFERENCE, flags=re.MULTILINE)
-    assert set(names) - {"memory", "sqlite"} == set(factfold.__all__)
+    assert set(names) - {"memory", "sqlite", "postgresql"} == set(factfold.__all__)
 
 
 def test_the_methods_of_a_store_are_in_the_reference() -> None:

@@ -261,6 +261,20 @@ def test_another_isolation_level_is_refused(postgres_server: PostgresServer, sch
         assert log.head() == EMPTY
 
 
+def test_the_sql_of_the_documentation_runs(postgres_server: PostgresServer) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "postgresql.md").read_text("utf-8")
+    blocks = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    assert len(blocks) == 4
+    with postgres_server.fresh_database() as database:
+        with Store(Postgres(postgres_server.url_for(database=database))) as store:
+            store.execute(deposit, "ann", 5)
+        with psycopg.connect(postgres_server.admin(database)) as connection:
+            connection.execute("CREATE ROLE application")
+            for block in blocks:
+                connection.execute(block.encode())
+            connection.rollback()
+
+
 # -- Where it cannot connect -------------------------------------------------------------------------------------------
 
 
