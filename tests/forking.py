@@ -1,6 +1,6 @@
 """Programs that fork while their stores are in use; each is run in a process of its own by `test_fork.py`.
 
-python -m tests.forking PROGRAM DATABASE        (DATABASE: "memory", or the path of a SQLite file)
+python -m tests.forking PROGRAM DATABASE        (DATABASE: "memory", the path of a SQLite file, or a url of PostgreSQL)
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from factfold import AsyncStore, Receipt, Store, StoreClosedError, Transaction, codec, stream, streams
+from factfold import AsyncStore, Receipt, Store, StoreClosedError, Transaction, codec, storage, stream, streams
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
@@ -30,6 +30,8 @@ AHEAD = 300
 
 
 def open_storage(database: str) -> Storage:
+    if database.startswith("postgresql:"):
+        return storage.open_storage(database)
     return Memory() if database == "memory" else SQLite(database, synchronous="normal")
 
 

@@ -12,6 +12,7 @@ import pytest
 
 import factfold
 from tests.forking import PROGRAMS
+from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 ROOT = Path(__file__).parent.parent
@@ -29,10 +30,13 @@ def aborted(process: subprocess.Popen[str]) -> str:
         return process.communicate(timeout=10)[0]
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite"])
+@pytest.mark.parametrize("engine", ["memory", "sqlite", "postgres"])
 @pytest.mark.parametrize("program", PROGRAMS)
-def test_fork(program: str, engine: str, tmp_path: Path) -> None:
+def test_fork(program: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     database = "memory" if engine == "memory" else str(tmp_path / "log.db")
+    if engine == "postgres":
+        server: PostgresServer = request.getfixturevalue("postgres_server")
+        database = f"{server.url}?schema={request.getfixturevalue('postgres_schema')}"
     source = str(Path(factfold.__file__).parent.parent)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.forking", program, database],

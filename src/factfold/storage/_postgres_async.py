@@ -153,6 +153,9 @@ class AsyncPostgresLog:
         except StopIteration as end:
             result: R = end.value
             return result
+        except BaseException:
+            self._writing.abandon()
+            raise
 
     async def resolve(self, append: Append) -> Appended | None:
         return await self._sessions.ask(self._questions.resolve(append))

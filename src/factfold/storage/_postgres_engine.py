@@ -148,6 +148,9 @@ class PostgresLog:
         except StopIteration as end:
             result: R = end.value
             return result
+        except BaseException:
+            self._writing.abandon()
+            raise
 
     def resolve(self, append: Append) -> Appended | None:
         return self._sessions.ask(self._questions.resolve(append))

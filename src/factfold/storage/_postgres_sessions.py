@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, overload
-from weakref import WeakSet
+from weakref import WeakValueDictionary
 
 import psycopg
 
@@ -197,7 +197,7 @@ class Sessions(Place):
 
     def reset(self) -> None:
         """Forgets all sessions, without closing them."""
-        self._all: WeakSet[Session] = WeakSet()
+        self._all: WeakValueDictionary[int, Session] = WeakValueDictionary()
         self._idle: list[Session] = []
         self._permits: SimpleQueue[None] = SimpleQueue()
         for _ in range(self._options.pool_size):
@@ -205,7 +205,8 @@ class Sessions(Place):
 
     def inherited(self) -> list[Session]:
         """All sessions there are."""
-        return list(self._all)
+        # The references first, in one step: other threads may connect meanwhile.
+        return [session for each in self._all.valuerefs() if (session := each()) is not None]
 
     def connect(self, *, patiently: bool = True) -> Session:
         """A new session. Patiently, it is tried again for a while: the server may be starting."""
@@ -222,7 +223,7 @@ class Sessions(Place):
                 time.sleep(min(remaining, random.uniform(pause / 2, pause)))
                 pause *= 2
             else:
-                self._all.add(session)
+                self._all[id(session)] = session
                 if self.closed:
                     session.close()
                 return session

@@ -38,6 +38,7 @@ class AnySession(Protocol):
     @property
     def in_transaction(self) -> bool: ...
     def is_usable(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 R = TypeVar("R")
@@ -103,6 +104,11 @@ class Writing(Generic[S]):
         """What `Log.unlock` promises."""
         self._holds = False
         yield from self._roll_back()
+
+    def abandon(self) -> None:
+        """Ends the session, if an operation was interrupted and has left a transaction open: no lock outlives it."""
+        if self._session is not None and self._session.in_transaction:
+            self._session.close()
 
     def _roll_back(self) -> Writes[S, None]:
         """Ends the transaction that is open, if there is one. Whatever goes wrong, it ends."""
