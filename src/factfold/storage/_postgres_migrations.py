@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-VERSION = 1
-"""The version of the schema that this factfold works with: as many migrations there are."""
+MIGRATIONS = (("postgres_1_tables", "postgres_1_answers", "postgres_1_writing", "postgres_1_reading"),)
+"""The files of each migration, in order."""
+
+VERSION = len(MIGRATIONS)
+"""The version of the schema that this factfold works with."""
 
 
 def quoted(name: str) -> str:
@@ -16,7 +19,8 @@ def quoted(name: str) -> str:
 
 def migration(schema: str, version: int) -> str:
     """The SQL that brings a schema from the version before to this one."""
-    source = resources.files("factfold.storage").joinpath(f"postgres_{version}.sql").read_text("utf-8")
+    folder = resources.files("factfold.storage")
+    source = "\n".join(folder.joinpath(f"{file}.sql").read_text("utf-8") for file in MIGRATIONS[version - 1])
     name = quoted(schema)
     moved = re.sub(r"\bfactfold\.(?=\w)", lambda _: f"{name}.", source)
     return f"{moved}\nINSERT INTO {name}.migrations (version) VALUES ({version});\n"
