@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from factfold import LogDivergedError, OutcomeUnknownError, Retry, StoreUnavailableError
+from factfold import FactfoldError, LogDivergedError, OutcomeUnknownError, Retry, StoreUnavailableError
 from factfold.errors import LockLostError
 from factfold.storage.base import Appended
 from factfold.storage.postgres import Postgres
-from factfold.testing.contract.scribe import appending, asking, new
+from factfold.testing.contract.scribe import appending, asking, new, selection
 from tests.looping import log_of, store_of
 from tests.outcomes import note, notes
 from tests.postgres_faults import (
@@ -94,11 +94,43 @@ def test_an_append_that_outlives_its_connection_is_found_by_its_caller(
     assert tokens(postgres_server, postgres_schema) == ["first", "second"]
 
 
-def test_an_append_that_arrives_after_it_was_given_up_is_refused(
-    flavour: str, postgres_server: PostgresServer, postgres_schema: str, proxy: Proxy, proxied: Postgres
+def deliver_late(server: PostgresServer, proxy: Proxy) -> None:
+    """Lets an append arrive that was held back, and returns when the server has dealt with it."""
+    before = statements_begun(server)
+    proxy.deliver_late()
+    eventually(lambda: any(begun != before.get(pid, begun) for pid, begun in statements_begun(server).items()))
+    settle(server)
+
+
+def test_an_append_that_arrives_after_it_was_declared_void_is_refused(
+    flavour: str, postgres_server: PostgresServer, proxy: Proxy, proxied: Postgres
 ) -> None:
-    """It is on its way when its connection breaks, the caller is told that it did not happen, and then it arrives."""
-    with store_of(flavour, proxied) as store:
+    """Nothing but its id stands against it: nobody has written anything in between."""
+    with log_of(flavour, proxied) as log:
+        log.append(appending([new("a:1")], log.head()))
+        before = log.head()
+        append = appending([new("a:1"), new("a:1", "b:1")], before, selection("a:1"))
+        sent = proxy.received["requests"]
+        proxy.stall("requests")
+        appending_it = start(log.append, append)
+        eventually(lambda: proxy.received["requests"] > sent)
+        proxy.abandon()
+        proxy.resume()
+        assert isinstance(appending_it.error(), OutcomeUnknownError)
+        assert log.resolve(append) is None
+
+        deliver_late(postgres_server, proxy)
+
+        assert log.head() == before
+        assert log.resolve(append) is None
+
+
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_a_command_that_arrives_after_its_caller_was_answered_is_refused(
+    flavour: str, attempts: int, postgres_server: PostgresServer, postgres_schema: str, proxy: Proxy, proxied: Postgres
+) -> None:
+    """It is on its way when its connection breaks. The caller is told that it failed, or it is done anew."""
+    with store_of(flavour, proxied, retry=Retry(max_attempts=attempts)) as store:
         store.execute(note, "first", "a")
         sent = proxy.received["requests"]
         proxy.stall("requests")
@@ -106,16 +138,15 @@ def test_an_append_that_arrives_after_it_was_given_up_is_refused(
         eventually(lambda: proxy.received["requests"] > sent)
         proxy.abandon()
         proxy.resume()
-        receipt = executing.result()
-        assert (receipt.result, receipt.position, receipt.attempts) == ((1,), 2, 2)
+        error = executing.error()
+        assert isinstance(error, FactfoldError) if attempts == 1 else error is None
+        assert not isinstance(error, OutcomeUnknownError)
 
-        before = statements_begun(postgres_server)
-        proxy.deliver_late()
+        deliver_late(postgres_server, proxy)
 
-        eventually(lambda: any(begun != before[pid] for pid, begun in statements_begun(postgres_server).items()))
-        settle(postgres_server)
-        assert tokens(postgres_server, postgres_schema) == ["first", "second"]
-        assert store.execute(note, "third", "a").result == (2,)
+        expected = ["first", "second"][:attempts]
+        assert tokens(postgres_server, postgres_schema) == expected
+        assert store.execute(note, "third", "a").result == (attempts,)
 
 
 def test_an_append_that_nobody_can_ask_for_is_of_unknown_outcome(
