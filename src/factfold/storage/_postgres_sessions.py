@@ -139,17 +139,17 @@ class Session:
         return self._pgconn.transaction_status in _OPEN
 
     def is_usable(self) -> bool:
-        """Whether it is open, as far as can be told without asking the server."""
+        """Whether it is open, as far as can be told without asking the server. One that is not is closed."""
         if self.closed:
             return False
         if not self._incoming.poll(0):
             return True
-        try:
-            self._pgconn.consume_input()  # A notice, or the end.
-        except psycopg.Error:
-            self._connection.close()
-            return False
-        return not self._incoming.poll(0)
+        with contextlib.suppress(psycopg.Error):
+            self._pgconn.consume_input()  # A notice, or the last words before the end.
+            if not self._incoming.poll(0):
+                return True
+        self._connection.close()
+        return False
 
     def notices(self, seconds: float) -> list[str]:
         """What is announced on the channels that it listens to, within so many seconds: returns with the first."""
