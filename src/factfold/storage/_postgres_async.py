@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -194,8 +194,8 @@ class AsyncPostgresLog:
                 return position
             await self._listener.wait(self._namespace, heard, remaining)
 
-    async def get(self, place: str, key: str) -> bytes | None:
-        return await self._sessions.ask(self._questions.get(place, key))
+    async def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return await self._sessions.ask(self._questions.get(place, keys))
 
     async def problems(self) -> Sequence[str]:
         return await self._sessions.follow(self._questions.problems())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -188,8 +188,8 @@ class PostgresLog:
                 return position
             self._listener.wait(self._namespace, heard, remaining)
 
-    def get(self, place: str, key: str) -> bytes | None:
-        return self._sessions.ask(self._questions.get(place, key))
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self._sessions.ask(self._questions.get(place, keys))
 
     def problems(self) -> Iterator[str]:
         yield from self._sessions.follow(self._questions.problems())

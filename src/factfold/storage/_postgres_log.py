@@ -279,8 +279,12 @@ class Questions:
                 break
         return found
 
-    def get(self, place: str, key: str) -> Question[bytes | None]:
-        return Question(self._sql.get, (self._namespace, place.encode(), key.encode()), lambda rows: rows[0][0])
+    def get(self, place: str, keys: Sequence[str]) -> Question[Mapping[str, bytes]]:
+        return Question(
+            self._sql.get,
+            (self._namespace, place.encode(), texts(keys)),
+            lambda rows: {key.decode(): value for key, value in rows},
+        )
 
     def problems(self) -> Steps[list[str]]:
         """What events and memberships say of each other that is not so."""

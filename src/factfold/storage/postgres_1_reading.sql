@@ -177,15 +177,22 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION factfold.get(namespace_name text, in_place text, with_key text) RETURNS bytea LANGUAGE plpgsql STABLE
+-- Small values of a place, those that there are of these keys.
+CREATE FUNCTION factfold.get(namespace_name text, in_place text, with_keys text[])
+RETURNS TABLE (key text, value bytea) LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
+DECLARE
+    ns integer;
 BEGIN
-    RETURN (
-        SELECT p.value
-        FROM factfold.places AS p
-        WHERE p.namespace = (SELECT n.id FROM factfold.namespaces AS n WHERE n.name = namespace_name)
-            AND p.place = in_place AND p.key = with_key
-    );
+    SELECT n.id INTO ns FROM factfold.namespaces AS n WHERE n.name = namespace_name;
+    RETURN QUERY
+        SELECT p.key, p.value
+        FROM unnest(with_keys) AS w (key) CROSS JOIN LATERAL (
+            SELECT p.key, p.value
+            FROM factfold.places AS p
+            WHERE p.namespace = ns AND p.place = in_place AND p.key = w.key
+            LIMIT 1
+        ) AS p;
 END
 $$;
 
