@@ -1,4 +1,4 @@
-"""Measures the performance promises for memory and SQLite: `python -m benchmarks`, or `make bench`."""
+"""Measures the performance promises: `python -m benchmarks`, or `make bench`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import imports, memory, processes, profiles, reading, writing
+from benchmarks import imports, memory, postgres, processes, profiles, reading, writing
 from benchmarks.harness import FULL, QUICK, TINY, Budget, Row
 from benchmarks.table import show
 
@@ -18,6 +18,7 @@ GROUPS: Mapping[str, Callable[[Budget, Path | None], list[Row]]] = {
     "writing": writing.rows,
     "processes": processes.rows,
     "reading": reading.rows,
+    "postgres": postgres.rows,
 }
 BUDGETS = {"full": FULL, "quick": QUICK, "tiny": TINY}
 

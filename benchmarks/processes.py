@@ -19,6 +19,8 @@ from benchmarks import bare
 from benchmarks.bank import audit, count, fund, names, total, transfer
 from benchmarks.harness import Budget, Measured, Promise, Row, Runs, alternate, at_least, at_most, latencies, percentile
 from factfold import AsyncStore, Receipt, Store, Transaction
+from factfold.storage.base import Storage
+from factfold.storage.sqlite import SQLite
 
 IDS = names(1000)
 MONEY = 1_000_000
@@ -69,10 +71,10 @@ def _all_ready() -> None:
     _start.wait(60)
 
 
-def work_in_a_thread(url: str, number: int, seconds: float) -> Work:
+def work_in_a_thread(storage: Storage, number: int, seconds: float) -> Work:
     """One command after another."""
     work = Work(number)
-    with Store(url) as store:
+    with Store(storage) as store:
         store.execute(total, IDS)
         _all_ready()
         began = before = time.perf_counter()
@@ -84,14 +86,14 @@ def work_in_a_thread(url: str, number: int, seconds: float) -> Work:
     return work
 
 
-def work_in_tasks(url: str, number: int, seconds: float) -> Work:
+def work_in_tasks(storage: Storage, number: int, seconds: float) -> Work:
     """64 commands at a time."""
-    return asyncio.run(_work_in_tasks(url, number, seconds))
+    return asyncio.run(_work_in_tasks(storage, number, seconds))
 
 
-async def _work_in_tasks(url: str, number: int, seconds: float) -> Work:
+async def _work_in_tasks(storage: Storage, number: int, seconds: float) -> Work:
     work = Work(number)
-    async with AsyncStore(url) as store:
+    async with AsyncStore(storage) as store:
         await store.execute(total, IDS)
         _all_ready()
         began = time.perf_counter()
@@ -108,25 +110,24 @@ async def _work_in_tasks(url: str, number: int, seconds: float) -> Work:
     return work
 
 
-Worker: TypeAlias = Callable[[str, int, float], Work]
+Worker: TypeAlias = Callable[[Storage, int, float], Work]
 
 # -- Around the workers ------------------------------------------------------------------------------------------------
 
 
-def in_processes(
-    worker: Callable[[str, int, float], Work], processes: int, directory: Path, seconds: float
-) -> Measured:
-    """Lets so many workers loose on one file at once, and audits what they leave."""
-    url = f"sqlite:///{directory / 'ours.db'}"
-    with Store(url) as store:
+def in_processes(worker: Worker, processes: int, storage: Storage, seconds: float) -> Measured:
+    """Lets so many workers loose on one database at once, and audits what they leave."""
+    with Store(storage) as store:
         store.execute(fund, IDS, MONEY)
     context = get_context("spawn")
     start = context.Barrier(processes)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_begin, initargs=(start,)) as pool:
-        done = [work.result() for work in [pool.submit(worker, url, number, seconds) for number in range(processes)]]
+        done = [
+            work.result() for work in [pool.submit(worker, storage, number, seconds) for number in range(processes)]
+        ]
     counts = sum(work.counts for work in done)
     transfers = sum(work.transfers for work in done)
-    with Store(url) as store:
+    with Store(storage) as store:
         events = len(IDS) + 2 * transfers + counts
         audit(store, ids=IDS, money=len(IDS) * MONEY, events=events, counted=counts)
     return Measured(
@@ -138,7 +139,7 @@ def in_processes(
     )
 
 
-def _promises(runs: Runs) -> tuple[Promise, ...]:
+def promises(runs: Runs) -> tuple[Promise, ...]:
     smallest = [min(run.shares) * len(run.shares) / run.commands for run in runs]
     return (
         at_least(0.5, [min(smallest)], "of its fair share for each process, in each round"),
@@ -147,11 +148,15 @@ def _promises(runs: Runs) -> tuple[Promise, ...]:
     )
 
 
+def _on_sqlite(worker: Worker, processes: int, seconds: float, directory: Path) -> Measured:
+    return in_processes(worker, processes, SQLite(directory / "ours.db"), seconds)
+
+
 def rows(budget: Budget, directory: Path | None) -> list[Row]:
     """Two and four processes; each executes one command after another, or 64 at a time."""
     seconds = budget.seconds
     sides = {
-        f"{processes} processes, {each} each": partial(in_processes, worker, processes, seconds=seconds)
+        f"{processes} processes, {each} each": partial(_on_sqlite, worker, processes, seconds)
         for each, worker in {"one thread": work_in_a_thread, f"{TASKS} tasks": work_in_tasks}.items()
         for processes in budget.processes
     }
@@ -160,4 +165,4 @@ def rows(budget: Budget, directory: Path | None) -> list[Row]:
         budget.rounds,
         directory,
     )
-    return [Row(f"SQLite, {title}", runs[title], runs["bare"], _promises(runs[title])) for title in sides]
+    return [Row(f"SQLite, {title}", runs[title], runs["bare"], promises(runs[title])) for title in sides]

@@ -8,10 +8,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.callers import in_one_thread, in_turns
 from benchmarks.harness import Budget
 from benchmarks.memory import execute
 from benchmarks.reading import fill, read
-from benchmarks.writing import in_one_thread
+from factfold.storage.sqlite import SQLite
 
 LINES = 30
 
@@ -23,7 +24,9 @@ def show(budget: Budget, directory: Path | None) -> None:
         fill(url, budget.events)
         for title, profile in {
             "memory, one thread": _profiled(lambda: execute(budget.commands)),
-            "SQLite, one thread": _profiled(lambda: in_one_thread(Path(made), budget.seconds * 3)),
+            "SQLite, one thread": _profiled(
+                lambda: in_one_thread(SQLite(Path(made) / "ours.db"), in_turns(100), budget.seconds * 3)
+            ),
             "SQLite, reading the log": _profiled(lambda: read(url, budget.events)),
         }.items():
             print(f"\n{title}")

@@ -9,12 +9,21 @@ from statistics import median
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import bare, harness, imports, memory, processes, reading, writing
+from benchmarks import bare, harness, imports, memory, postgres, processes, reading, writing
 from benchmarks.bank import accounts, audit, deposit, fund, names, total, transfer
 from benchmarks.harness import TINY, Budget, Measured, Row, WrongDataError
 from factfold import Store
+from factfold.storage.base import Storage
+from factfold.storage.sqlite import SQLite
 
-GROUPS = {"imports": imports, "memory": memory, "writing": writing, "processes": processes, "reading": reading}
+GROUPS = {
+    "imports": imports,
+    "memory": memory,
+    "writing": writing,
+    "processes": processes,
+    "reading": reading,
+    "postgres": postgres,
+}
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -74,10 +83,10 @@ def test_a_transfer_without_money_fails(tmp_path: Path) -> None:
 
 def test_a_failing_worker_fails_its_benchmark(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
-        processes.in_processes(divide_by_zero, 2, tmp_path, TINY.seconds)
+        processes.in_processes(divide_by_zero, 2, SQLite(tmp_path / "log.db"), TINY.seconds)
 
 
-def divide_by_zero(url: str, number: int, seconds: float) -> processes.Work:
+def divide_by_zero(storage: Storage, number: int, seconds: float) -> processes.Work:
     raise ZeroDivisionError
 
 

@@ -42,9 +42,9 @@ class Site:
     Used from any thread. When the tests are killed, what stands above happens all the same.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path | None = None) -> None:
         self.user = _unprivileged_user() if os.geteuid() == 0 else None
-        self.folder = Path(tempfile.mkdtemp(prefix="factfold-servers-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="factfold-servers-", dir=directory))
         self.folder.chmod(0o755)
         self._asking = threading.Lock()
         with open(self.folder / "keeper.log", "wb") as log:
