@@ -8,6 +8,8 @@ from contextvars import copy_context
 from typing import Any, TypeVar, cast
 
 from factfold import AsyncStore, Store
+from factfold.aio_subscriptions import AsyncSubscription
+from tests.faults import PATIENCE
 
 T = TypeVar("T")
 
@@ -52,6 +54,9 @@ class Blocking:
     def log(self, **arguments: Any) -> Iterator[Any]:
         return self._iterate(self._store.log(**arguments))
 
+    def subscribe(self, **arguments: Any) -> BlockingSubscription:
+        return BlockingSubscription(self._runner, self._store, arguments)
+
     def streams(self, category: str | None = None) -> Iterator[Any]:
         return self._iterate(self._store.streams(category))
 
@@ -85,6 +90,47 @@ class Blocking:
 
         while found := self._runner.run(following()):
             yield from found
+
+
+class BlockingSubscription:
+    """An AsyncSubscription, entered, behind the methods of a Subscription."""
+
+    def __init__(self, runner: asyncio.Runner, store: AsyncStore, arguments: dict[str, Any]) -> None:
+        async def enter() -> AsyncSubscription[object]:
+            return await store.subscribe(**arguments).__aenter__()
+
+        self._runner = runner
+        self._subscription = runner.run(enter(), context=copy_context())
+
+    def __iter__(self) -> BlockingSubscription:
+        return self
+
+    def __next__(self) -> Any:
+        async def following() -> list[Any]:
+            try:
+                return [await asyncio.wait_for(anext(self._subscription), PATIENCE)]
+            except StopAsyncIteration:
+                return []
+
+        for found in self._runner.run(following()):
+            return found
+        raise StopIteration
+
+    def __enter__(self) -> BlockingSubscription:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    @property
+    def position(self) -> int:
+        return self._subscription.position
+
+    def close(self) -> None:
+        async def close() -> None:
+            self._subscription.close()
+
+        self._runner.run(close())
 
 
 def blocking(store: AsyncStore) -> Store:

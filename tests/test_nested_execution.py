@@ -124,6 +124,7 @@ CALLS: dict[str, Callable[[Store | AsyncStore], object]] = {
     "events": lambda store: store.events(accounts("ann")),
     "log": lambda store: store.log(),
     "streams": lambda store: store.streams(),
+    "subscribe": lambda store: store.subscribe(),
     "snapshot": lambda store: store.snapshot(accounts("ann")),
     "head": lambda store: store.head(),
     "verify": lambda store: store.verify(accounts),

@@ -33,26 +33,30 @@ from factfold.errors import (
     WrongStreamsError,
 )
 from factfold.events import JSON, Metadata, RecordedEvent, event, metadata
+from factfold.handlers import Context, Handlers
 from factfold.receipt import Receipt
 from factfold.retry import Retry
 from factfold.settings import Stats
 from factfold.storage.base import StreamInfo
 from factfold.store import Store
 from factfold.streams import Stream, StreamType, stream
+from factfold.subscriptions import Subscription
 from factfold.transaction import Transaction, View
 from factfold.verification import Verification
 
 if TYPE_CHECKING:
     from factfold.aio import AsyncStore
+    from factfold.aio_subscriptions import AsyncSubscription
 else:
 
     def __getattr__(name: str) -> object:
-        """Imports AsyncStore at its first use: asyncio takes longer to import than all the rest."""
-        if name == "AsyncStore":
+        """Imports what needs asyncio at its first use: asyncio takes longer to import than all the rest."""
+        if name in ("AsyncStore", "AsyncSubscription"):
             from factfold.aio import AsyncStore
+            from factfold.aio_subscriptions import AsyncSubscription
 
-            globals()[name] = AsyncStore
-            return AsyncStore
+            globals().update(AsyncStore=AsyncStore, AsyncSubscription=AsyncSubscription)
+            return globals()[name]
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
@@ -65,12 +69,15 @@ __all__ = [
     "JSON",
     "AppendRefusedError",
     "AsyncStore",
+    "AsyncSubscription",
     "ConflictError",
+    "Context",
     "DecodingError",
     "DefinitionError",
     "EncodingError",
     "FactfoldError",
     "ForeignViewError",
+    "Handlers",
     "ImpureCommandError",
     "InvalidCommandError",
     "InvalidNamespaceError",
@@ -97,6 +104,7 @@ __all__ = [
     "Stream",
     "StreamInfo",
     "StreamType",
+    "Subscription",
     "Transaction",
     "Verification",
     "View",

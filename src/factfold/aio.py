@@ -12,14 +12,17 @@ from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakSet
 
 from factfold.aio_saver import AsyncSaver
+from factfold.aio_subscriptions import AsyncDelivery, AsyncPump, AsyncSubscribable
 from factfold.batch import Heart
 from factfold.codec import Transform
+from factfold.deliveries import After
 from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
 from factfold.events import RecordedEvent
+from factfold.feed import Filter
 from factfold.job import DONE, Job, refuse_inside_command
 from factfold.loads import LoadTask
 from factfold.once import Once, keys
-from factfold.reading import PAGE, Query, log_query, read_page, stream_query
+from factfold.reading import PAGE, Query, event_decoder, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
@@ -37,7 +40,7 @@ S = TypeVar("S")
 E = TypeVar("E")
 
 
-class AsyncStore:
+class AsyncStore(AsyncSubscribable):
     """Executes commands against one namespace of a storage, from any number of tasks of one event loop.
 
     It opens when it is entered, or at its first use, in the loop that runs then. Commands are plain functions: they
@@ -76,6 +79,8 @@ class AsyncStore:
         self._heart: Heart | None = None
         self._log: AsyncLog | None = None
         self._saver: AsyncSaver | None = None
+        self._pump: AsyncPump | None = None
+        self._beginnings: set[asyncio.Task[AsyncDelivery[object]]] = set()
         self._leader: asyncio.Task[None] | None = None
         self._loaders: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -321,9 +326,12 @@ class AsyncStore:
             await sibling.close()
         self._closed = True
         heart = self._heart
+        if heart is not None and self._pump is not None:
+            heart.cache.hub.end(f"{self!r} was closed, and its subscriptions with it: open another one")
+            await self._pump.stop()
         if heart is not None and not self._ended:
             with contextlib.suppress(FactfoldError):
-                await self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
+                await self._look(heart)
             heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
             if self._leader is not None:
                 await asyncio.wait([self._leader])
@@ -343,6 +351,10 @@ class AsyncStore:
 
     def after_fork_in_child(self) -> None:
         """Takes nothing over from the parent: its loop, its tasks and its callers do not exist here."""
+        if self._heart is not None:
+            self._heart.cache.hub.end(
+                "It was subscribed in the process that this one was forked from. Subscribe again."
+            )
         closed = self._closed
         self._begin()
         self._closed = closed
@@ -369,11 +381,30 @@ class AsyncStore:
                     engine.capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
                 )
                 self._saver = AsyncSaver(self._heart.snapshots, log)
+                decode = event_decoder(self._settings.transform)
+                self._pump = AsyncPump(self._heart.cache, log, decode, partial(self._look, self._heart))
         return self._heart, self._log
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError(f"{self!r} is closed: open another one")
+
+    def _beginning(self, filter: Filter, after: After) -> asyncio.Task[AsyncDelivery[object]]:
+        async def begin() -> AsyncDelivery[object]:
+            await self._ready()
+            assert self._pump is not None
+            return await self._pump.subscribe(filter, after)
+
+        beginning = asyncio.get_running_loop().create_task(begin())
+        self._beginnings.add(beginning)
+        beginning.add_done_callback(self._has_begun)
+        return beginning
+
+    def _has_begun(self, beginning: asyncio.Task[AsyncDelivery[object]]) -> None:
+        """A subscription knows where it begins, or cannot begin; nobody may be there any more to hear why."""
+        self._beginnings.discard(beginning)
+        if not beginning.cancelled():
+            beginning.exception()
 
     # -- inside: the tasks around the heart ------------------------------------------------------------------------
 
@@ -390,6 +421,10 @@ class AsyncStore:
             raise
         return job.receipt()
 
+    async def _look(self, heart: Heart) -> None:
+        """Hears what others have committed."""
+        await self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
+
     def _appoint(self, heart: Heart) -> None:
         """Sees to it that somebody leads and that somebody loads, when there is need."""
         if self._leader is None and heart.has_work:
@@ -403,6 +438,8 @@ class AsyncStore:
     async def _lead(self, heart: Heart) -> None:
         """Serves one batch after the other, as long as there is work."""
         while heart.has_work:
+            if self._beginnings:
+                await asyncio.wait(list(self._beginnings))  # what was called later comes later
             await self._batch(heart)
             self._appoint(heart)
             await asyncio.sleep(0)  # whoever was just answered may have more to do: let it be in the next batch

@@ -14,6 +14,7 @@ from typing import Never, TypeAlias
 from msgspec import structs
 
 from factfold.folds import Fold
+from factfold.hub import Hub
 from factfold.storage.base import EMPTY, Head, News, StoredEvent
 from factfold.streams import Stream
 
@@ -75,11 +76,13 @@ class Fetched:
 class Cache:
     """Folded states at the cut `head`. `size` bounds the streams that are kept while nobody needs them.
 
-    `slots` is what is known of each stream; others may look at it, and only what is said here changes it.
+    `slots` is what is known of each stream; others may look at it, and only what is said here changes it. `hub` is told
+    where the cut moves, while anybody listens there.
     """
 
     def __init__(self, size: int, decode: Decode) -> None:
         self.head: Head | None = None
+        self.hub = Hub()
         self.hits = self.misses = self.evictions = self.refreshes = 0
         self._size = size
         self._decode = decode
@@ -121,6 +124,8 @@ class Cache:
         self._unpinned.clear()
         self._tail.clear()
         self._tail_after = head
+        if self.hub.active:
+            self.hub.restart(head)
 
     def hear(self, news: News, asked: Sequence[Key | None]) -> None:
         """Moves the cut to the news' head. `asked` tells what the selections asked about were, None: no fold's."""
@@ -134,12 +139,17 @@ class Cache:
             untouched = {key for index, key in enumerate(asked) if index not in news.touched and key is not None}
             self._keep_only(untouched, news.head)
         else:
-            for stored in news.events[known:]:
+            fresh = news.events[known:]
+            for stored in fresh:
                 self._consume(stored)
+            if self.hub.active:
+                self.hub.publish(self.head, fresh)
         self.head = news.head
 
     def own(self, events: Sequence[StoredEvent], size: int) -> None:
         """Moves the cut over events of this process, `size` bytes of data, whose states the batch moves on itself."""
+        if self.hub.active and self.head is not None:
+            self.hub.publish(self.head, events)
         self.head = events[-1].head
         if size <= TAIL_EVENT_BYTES:
             self._tail.extend(events)
@@ -244,6 +254,8 @@ class Cache:
                 self.drop(stream)
         self._tail.clear()
         self._tail_after = head
+        if self.hub.active:
+            self.hub.restart(head)
 
     def _remembers(self, head: Head) -> bool:
         """Whether the tail holds all that came after this head, and it was a head of this log."""

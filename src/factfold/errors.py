@@ -131,10 +131,11 @@ class LogDivergedError(FactfoldError):
     A backup was restored, a file was replaced, or a replica that had missed events took over. Nothing was written.
     """
 
-    def __init__(self, where: str, position: int, expected: UUID, found: UUID | None) -> None:
+    def __init__(self, where: str, position: int, expected: UUID | None, found: UUID | None) -> None:
+        before = "an event" if expected is None else f"the event {expected}"
         what = "no event" if found is None else f"the event {found}"
         super().__init__(
-            f"{where}: the log went backwards or was replaced: at position {position} there was the event {expected}, "
+            f"{where}: the log went backwards or was replaced: at position {position} there was {before}, "
             f"now there is {what}. Nothing was written, and what was cached is dropped. If the replacement was meant, "
             "execute again; what was read before may not exist any more."
         )

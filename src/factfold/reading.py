@@ -12,6 +12,8 @@ from factfold.codec import EventType, Transform, decoding_error, event_type
 from factfold.errors import DecodingError, EncodingError
 from factfold.events import RecordedEvent
 from factfold.folds import Fold
+from factfold.handlers import HandlerSet
+from factfold.hub import Decoder
 from factfold.job import check_count, refuse_inside_command
 from factfold.overlay import Seal
 from factfold.storage.base import AsyncLog, Log, LogPage, Selection, StoredEvent, StreamPage, version_in
@@ -115,7 +117,7 @@ def log_query(
         stream_type = cast("StreamType[object, object]", types)  # of whatever state and events
         by_name, category = stream_type.fold.by_name, category or stream_type.category
     elif types is not None:
-        by_name = _by_name(types)
+        by_name = event_types_by_name(types)
     names = None if by_name is None else frozenset(by_name)
     return Query(LogPage(None, 0, names, category, backwards, system), after, limit, by_name, transform)
 
@@ -140,6 +142,16 @@ def decoder(transform: Transform | None) -> Decode:
 
     def decode(fold: Fold, stored: StoredEvent, stream: str) -> object:
         return fold.decode(opened_by(transform, [stored], stream)[0], stream)
+
+    return decode
+
+
+def event_decoder(transform: Transform | None) -> Decoder:
+    """How stored events become recorded ones, one by one."""
+
+    def decode(stored: StoredEvent, event_type: EventType | None) -> RecordedEvent[object]:
+        opened = opened_by(transform, [stored])
+        return next(_plain(opened, None) if event_type is None else _typed(opened, {stored.type: event_type}, None))
 
     return decode
 
@@ -222,14 +234,23 @@ def _not_json(one: StoredEvent, error: Exception, stream: str | None) -> Decodin
     )
 
 
-def _by_name(types: object) -> Mapping[str, EventType]:
+def event_types_by_name(types: object) -> Mapping[str, EventType]:
+    """How the events of a class, a union, a stream type or of handlers are decoded.
+
+    Raises DefinitionError; ValueError when two of them have the same stored name.
+    """
+    classes = types.types if isinstance(types, HandlerSet) else types_of(types)
+    return merged_by_name(event_type(cls) for cls in classes)
+
+
+def merged_by_name(event_types: Iterable[EventType]) -> Mapping[str, EventType]:
+    """The event types by their stored names. Raises ValueError when two of them have the same one."""
     found: dict[str, EventType] = {}
-    for cls in types_of(types):
-        known = event_type(cls)
+    for known in event_types:
         other = found.setdefault(known.name, known)
         if other is not known:
             raise ValueError(
-                f"log(types=...): {known.cls.__qualname__} and {other.cls.__qualname__} are both stored as "
+                f"types=...: {known.cls.__qualname__} and {other.cls.__qualname__} are both stored as "
                 f"{known.name!r}. Read them one after another."
             )
     return found

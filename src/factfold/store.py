@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
 from weakref import WeakSet
@@ -17,7 +18,7 @@ from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
 from factfold.events import RecordedEvent
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job, refuse_inside_command
 from factfold.once import Once, keys
-from factfold.reading import PAGE, Query, log_query, read_page, stream_query
+from factfold.reading import PAGE, Query, event_decoder, log_query, read_page, stream_query
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
@@ -27,6 +28,7 @@ from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
 from factfold.storage.base import Engine, Log, Storage, StreamInfo
 from factfold.streams import Stream, StreamType
+from factfold.subscriptions import Pump, Subscribable
 from factfold.transaction import AnyStreamType, Transaction
 from factfold.verification import Verification, Verifier
 
@@ -35,8 +37,11 @@ R = TypeVar("R")
 S = TypeVar("S")
 E = TypeVar("E")
 
+JOIN = 5.0
+"""Seconds that closing waits for the thread that waits for others' commits."""
 
-class Store:
+
+class Store(Subscribable):
     """Executes commands against one namespace of a storage, from any number of threads.
 
     It opens when it is entered, or at its first use, and lives as long as its process.
@@ -77,6 +82,7 @@ class Store:
         self._heart: Heart | None = None
         self._log: Log | None = None
         self._saver: Saver | None = None
+        self._pump: Pump | None = None
         self._closed = False
         self._ended = False
 
@@ -315,16 +321,21 @@ class Store:
             sibling.close()
         with self._guard:
             self._closed = True
-            heart = self._heart
+            heart, pump = self._heart, self._pump
+        if heart is not None and pump is not None:
+            heart.cache.hub.end(f"{self!r} was closed, and its subscriptions with it: open another one")
+            pump.stop()
         if heart is not None and not self._ended:
             with contextlib.suppress(FactfoldError):
-                self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
+                self._look(heart)
             with self._guard:
                 heart.close(StoreClosedError(f"{self!r} was closed while the command waited; it was not begun"))
         if self._saver is not None:
             self._saver.close()
         if self._owner:
             self._connections.close()
+        if pump is not None:
+            pump.join(JOIN)
         self._ended = True
 
     def before_fork(self) -> None:
@@ -335,6 +346,10 @@ class Store:
 
     def after_fork_in_child(self) -> None:
         """Takes nothing over from the parent: its callers, and its leader, do not exist here."""
+        if self._heart is not None:
+            self._heart.cache.hub.end(
+                "It was subscribed in the process that this one was forked from. Subscribe again."
+            )
         closed = self._closed
         self._begin()
         self._closed = closed
@@ -354,12 +369,19 @@ class Store:
                     engine.capabilities, self._guard, notify=_notify, interrupts=self._interrupts
                 )
                 self._saver = Saver(heart.snapshots, self._log, self._guard)
+                decode = event_decoder(self._settings.transform)
+                self._pump = Pump(heart.cache, self._log, decode, partial(self._look, heart))
                 self._heart = heart
             return self._heart, self._log
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError(f"{self!r} is closed: open another one")
+
+    def _pumped(self) -> Pump:
+        self._ready()
+        assert self._pump is not None
+        return self._pump
 
     # -- inside: the threads around the heart ----------------------------------------------------------------------
 
@@ -388,6 +410,10 @@ class Store:
                 self._appoint(heart)
             raise
         return job.receipt()
+
+    def _look(self, heart: Heart) -> None:
+        """Hears what others have committed."""
+        self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
 
     def _lead(self, heart: Heart, log: Log, job: Job) -> None:
         """Serves one batch, and hands the lead on to who has waited longest."""

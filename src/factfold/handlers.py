@@ -1,0 +1,166 @@
+"""Handlers: functions for events, chosen by the class that annotates their first parameter."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Generic, Never, TypeAlias, TypeVar, cast, overload
+
+from msgspec import Struct
+
+from factfold.annotations import describe, enclosing_names, event_classes, function_hints, show
+from factfold.codec import event_type
+from factfold.errors import DefinitionError
+from factfold.events import RecordedEvent
+
+C = TypeVar("C", bound="Context")
+E = TypeVar("E")
+
+
+class Context(Struct, frozen=True):
+    """The second parameter of a handler: what is known besides the event itself."""
+
+    recorded: RecordedEvent[object]
+    """The event as it stands in the log: its position, id, streams, metadata and time."""
+
+
+Sync: TypeAlias = Callable[[E, C], None]
+Async: TypeAlias = Callable[[E, C], Coroutine[object, object, None]]
+
+
+class HandlerSet(Generic[C]):
+    """Handlers whose second parameter is a `C`. Each event class has at most one.
+
+    Attributes:
+        name: of the set, in messages.
+    """
+
+    def __init__(self, name: str, context: type[C]) -> None:
+        self.name = name
+        self._context = context
+        self._handlers: dict[type, Callable[[Never, C], object]] = {}
+        self._stored_names: dict[str, type] = {}
+
+    @property
+    def types(self) -> tuple[type, ...]:
+        """The event classes that there are handlers for."""
+        return tuple(self._handlers)
+
+    @overload
+    def on(self, handler: Sync[E, C], /) -> Sync[E, C]: ...
+    @overload
+    def on(self, handler: Async[E, C], /) -> Async[E, C]: ...
+
+    def on(self, handler: Callable[[E, C], object], /) -> Callable[[E, C], object]:
+        """Decorator: the function below handles the events that annotate its first parameter, a class or a union.
+
+        It may be `async def`, for an AsyncStore. Raises DefinitionError saying what is wrong with it.
+        """
+        here = inspect.currentframe()
+        names = enclosing_names(getattr(handler, "__qualname__", ""), here.f_back if here is not None else None)
+        del here  # a frame that knows itself is garbage that nobody sees
+        where = describe(handler)
+        classes = self._classes_of(handler, names, where)
+        stored_names = {event_type(cls, names).name: cls for cls in classes}
+        if len(stored_names) < len(classes):
+            raise DefinitionError(f"{where}: two of the classes that it handles are stored under the same name.")
+        for name, cls in stored_names.items():
+            other = self._stored_names.get(name)
+            if other is cls:
+                raise DefinitionError(
+                    f"{where}: for {cls.__qualname__} {self.name} has {describe(self._handlers[cls])} already. Let one "
+                    "of them do both, or put this one into handlers of their own."
+                )
+            if other is not None:
+                raise DefinitionError(
+                    f"{where}: {describe(cls)} and {describe(other)} are both stored as {name!r}, and could not be "
+                    "told apart. Give one of them another name: `@event(name=...)`."
+                )
+        self._stored_names.update(stored_names)
+        self._handlers.update(dict.fromkeys(classes, handler))
+        return handler
+
+    def refuse_async(self, where: str) -> None:
+        """Raises DefinitionError when a handler is `async def`."""
+        for handler in self._handlers.values():
+            if _is_async(handler):
+                raise DefinitionError(
+                    f"{where}: the handler {describe(handler)} is `async def`, and nothing here awaits it. Use an "
+                    "AsyncStore, or make it a plain `def`."
+                )
+
+    def handle(self, recorded: RecordedEvent[object], context: C) -> object:
+        """Calls the handler for an event, and gives what it returned: to be awaited, if it is `async def`.
+
+        Without a handler for its class nothing happens. Raises what the handler raises; TypeError for plain JSON.
+        """
+        handler = self._handlers.get(type(recorded.event))
+        if handler is not None:
+            return handler(cast("Never", recorded.event), context)  # it was chosen by the event's class
+        if isinstance(recorded.event, _PLAIN):
+            raise TypeError(
+                f"{self.name}: the event at position {recorded.position} ({recorded.type}) was not decoded, so it has "
+                "no class to choose a handler by. Read with types=, for example store.subscribe(types=handlers)."
+            )
+        return None
+
+    def _classes_of(self, handler: Callable[[E, C], object], names: dict[str, object], where: str) -> tuple[type, ...]:
+        if not callable(handler):
+            raise DefinitionError(f"{self.name}.on stands above a function `(event, context)`, not above {handler!r}.")
+        parameters = inspect.signature(handler).parameters.values()
+        positional = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
+        if len(positional) != 2 or len(parameters) != 2:
+            raise DefinitionError(
+                f"{where}: a handler takes the event and its context, `(event: Deposited, context: "
+                f"{self._context.__name__})`. This one takes `{inspect.signature(handler)}`."
+            )
+        if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
+            raise DefinitionError(f"{where}: a handler does its work and returns nothing, and this one yields.")
+        event, context = positional
+        hints = function_hints(handler, names)
+        if event not in hints:
+            raise DefinitionError(
+                f"{where}: its parameter `{event}` has no annotation. A handler says what it handles: "
+                f"`def _({event}: Deposited | Withdrawn, {context}: {self._context.__name__}) -> None`."
+            )
+        given = hints.get(context, self._context)
+        if given is not Any and isinstance(given, type) and not issubclass(self._context, given):
+            raise DefinitionError(
+                f"{where}: its parameter `{context}` is a {show(given)}, and {self.name} gives it a "
+                f"{self._context.__name__}."
+            )
+        return event_classes(hints[event], f"{where}: the parameter `{event}`")
+
+
+class Handlers(HandlerSet[Context]):
+    """Handlers for whoever reads the log: `@handlers.on` registers one, `dispatch` calls the one for an event."""
+
+    def __init__(self) -> None:
+        super().__init__("handlers", Context)
+
+    def dispatch(self, recorded: RecordedEvent[object]) -> None:
+        """Calls the handler for an event; without one for its class nothing happens.
+
+        Raises what the handler raises; DefinitionError when it is `async def`; TypeError for an event in plain JSON.
+        """
+        done = self.handle(recorded, Context(recorded))
+        if done is not None and isinstance(done, Awaitable):
+            if isinstance(done, Coroutine):
+                done.close()  # it was not begun
+            self.refuse_async("handlers.dispatch")
+            raise DefinitionError("handlers.dispatch: a handler returned something to await. Use dispatch_async.")
+
+    async def dispatch_async(self, recorded: RecordedEvent[object]) -> None:
+        """The same for handlers of which some are `async def`: awaits them."""
+        done = self.handle(recorded, Context(recorded))
+        if isinstance(done, Awaitable):
+            await done
+
+
+_PLAIN = (dict, list, str, int, float, type(None))
+"""What plain JSON decodes to."""
+
+
+def _is_async(handler: Callable[..., object]) -> bool:
+    called: object = type(handler).__call__  # of an object that is no function
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(called)
