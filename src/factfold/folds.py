@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import inspect
-import typing
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from msgspec import Struct
 
-from factfold.annotations import describe, event_classes, function_hints, members, show
+from factfold.annotations import describe, event_classes, function_hints, show
 from factfold.codec import EventType, decoding_error, event_type
 from factfold.copying import Copier, copier
 from factfold.errors import DefinitionError
 from factfold.immutability import check_state
+from factfold.returned import Returned
 from factfold.states import StateCodec, state_codec
 from factfold.storage.base import StoredEvent
 
@@ -88,7 +88,8 @@ def define(
     _check_initial(initial, states, name)
     by_class = {cls: _event_type(cls, name, names) for cls in events}
     show_state = copier(states, where, names)
-    advance = _with_own_events(_contained(function, bool(with_id), name), by_class, names)
+    returned = Returned(hints["return"], name)
+    advance = _with_own_events(_contained(function, bool(with_id), name, returned), by_class, names)
     by_name = _by_name(by_class, name)
     codec = None if snapshot_every is None else state_codec(hints["return"], by_class.values(), where, names)
     return Fold(
@@ -150,20 +151,9 @@ def _by_name(by_class: Mapping[type, EventType], name: str) -> dict[str, EventTy
     return found
 
 
-_WIDER: Mapping[type, tuple[type, ...]] = {float: (int,), complex: (int, float)}
-
-
 def _check_initial(initial: object, states: Sequence[object], name: str) -> None:
-    """Refuses an initial state of another class than the annotation's; what is inside it is left to type checkers."""
-    classes: list[type] = []
-    for member in (member for state in states for member in members(state, name)):
-        origin = typing.get_origin(member) or member
-        if origin is Literal:
-            literals: tuple[object, ...] = typing.get_args(member)
-            classes.extend(type(value) for value in literals)
-        elif isinstance(origin, type):
-            classes.extend((origin, *_WIDER.get(origin, ())))
-    if not isinstance(initial, tuple(classes)):
+    """Refuses an initial state of another class than the annotations'; what is inside it is left to type checkers."""
+    if not any(Returned(annotation, name).allows(initial) for annotation in states):
         raise DefinitionError(
             f"{name}: the initial state is {initial!r}, and the state is annotated as {show(states[0])}. The initial "
             "state is what there is before the first event: give another one, or allow it in the annotation."
@@ -173,20 +163,24 @@ def _check_initial(initial: object, states: Sequence[object], name: str) -> None
 # -- What is put around the function -----------------------------------------------------------------------------------
 
 
-def _contained(function: Callable[..., object], with_id: bool, name: str) -> Evolve:
-    """The function with three parameters, and with ordinary exceptions only.
+def _contained(function: Callable[..., object], with_id: bool, name: str, returned: Returned) -> Evolve:
+    """The function with three parameters, with ordinary exceptions only, and with states as they are annotated only.
 
     A fold runs wherever events are folded: in another caller's thread, in a task of the store. `SystemExit` or
     `CancelledError` would end that one. KeyboardInterrupt is left alone: as a rule it is not the fold's.
     """
+    classes = returned.classes
 
     def evolve(state: object, event: object, stream: str) -> object:
         try:
-            return function(state, event, stream) if with_id else function(state, event)
+            after = function(state, event, stream) if with_id else function(state, event)
         except (Exception, KeyboardInterrupt):
             raise
         except BaseException as error:
             raise RuntimeError(f"{name} raised {error!r}, and a fold may raise ordinary exceptions only") from error
+        if type(after) not in classes and not returned.allows(after):
+            raise returned.refusal(after, event, name)
+        return after
 
     return evolve
 

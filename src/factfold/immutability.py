@@ -64,6 +64,11 @@ def check_event(cls: type, names: Mapping[str, object]) -> None:
     _Check("event", names).record(cls, cls, describe(cls), describe(cls))
 
 
+def is_open(cls: type) -> bool:
+    """Whether a value may be of any subclass: of scalars and read-only containers there are too many to list them."""
+    return cls in SOFT or _is_scalar(cls) or (record_of(cls) is None and _is_read_only(cls))
+
+
 class _Check:
     def __init__(self, purpose: Literal["state", "event"], names: Mapping[str, object]) -> None:
         self._purpose = purpose
