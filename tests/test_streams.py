@@ -104,8 +104,15 @@ def test_a_fold_may_ask_for_the_id_without_the_category() -> None:
     assert balances.fold.evolve(10, event, balances("bob").suffix) == 15
 
 
-def test_the_id_that_a_fold_gets_is_escaped_as_in_the_stream_id() -> None:
+def test_the_only_part_of_an_id_is_what_a_fold_gets_as_it_is() -> None:
+    assert [balances(part).suffix for part in ("a", "a/b", "50%", "%2F")] == ["a", "a/b", "50%", "%2F"]
+    assert balances(7).suffix == "7"
+    assert balances().suffix == ""
+
+
+def test_several_parts_are_escaped_and_joined_as_in_the_stream_id() -> None:
     assert balances("a/b", "c").suffix == "a%2Fb/c"
+    assert balances("a", "50%").suffix == "a/50%25"
 
 
 def test_a_stream_type_cannot_be_changed() -> None:

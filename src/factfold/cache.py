@@ -16,7 +16,7 @@ from msgspec import structs
 from factfold.folds import Fold
 from factfold.hub import Hub
 from factfold.storage.base import EMPTY, Head, News, StoredEvent
-from factfold.streams import Stream
+from factfold.streams import Stream, suffix_of
 
 AnyStream: TypeAlias = Stream[object, Never]
 """A stream of whatever state and events."""
@@ -57,7 +57,7 @@ class Slot:
         self.version = version
         self.folds: dict[Fold, Folded] = {}
         self.pins: set[Hashable] = set()
-        self.suffix = stream.partition(":")[2]
+        self.suffix = suffix_of(stream)
 
 
 class Fetched:

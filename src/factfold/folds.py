@@ -18,7 +18,7 @@ from factfold.states import StateCodec, state_codec
 from factfold.storage.base import StoredEvent
 
 Evolve = Callable[[object, object, str], object]
-"""The state after an event, in the stream whose id without its category is the third argument."""
+"""The state after an event, in the stream whose `suffix` is the third argument."""
 
 
 class Fold(Struct, frozen=True, eq=False, weakref=True):

@@ -46,7 +46,7 @@ class Stream(Struct, Generic[S_co, E_contra], frozen=True, eq=False):
     fold: Fold
     key: tuple[str, Fold]
     suffix: str
-    """The id without its category and the colon: what a fold's third parameter gets."""
+    """What a fold's third parameter gets: the only part as it is; several escaped and joined by `/`, as in the id."""
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and self.key == other.key
@@ -94,16 +94,16 @@ class StreamType(Struct, Generic[S, E], frozen=True, eq=False, weakref=True):
         return tuple([self._named(parts_of(stream_id)) for stream_id in ids])
 
     def _named(self, parts: tuple[str, ...]) -> Stream[S, E]:
-        suffix = "/".join([part.replace("%", "%25").replace("/", "%2F") for part in parts])
-        if len(suffix) > self._room:
+        escaped = "/".join([part.replace("%", "%25").replace("/", "%2F") for part in parts])
+        if len(escaped) > self._room:
             longest = max(parts, key=len)
             raise InvalidStreamIdError(
-                f"A stream id has at most {ID_LIMIT} characters, and {self._prefix}{suffix[:20]}... would have "
-                f"{len(self._prefix) + len(suffix)}. Its longest part is {longest[:40]!r}: shorten it or hash it.",
+                f"A stream id has at most {ID_LIMIT} characters, and {self._prefix}{escaped[:20]}... would have "
+                f"{len(self._prefix) + len(escaped)}. Its longest part is {longest[:40]!r}: shorten it or hash it.",
                 longest,
             )
-        stream_id = self._prefix + suffix
-        return Stream(stream_id, parts, self.fold, (stream_id, self.fold), suffix)
+        stream_id = self._prefix + escaped
+        return Stream(stream_id, parts, self.fold, (stream_id, self.fold), suffix_of(stream_id))
 
     def __repr__(self) -> str:
         return f"<StreamType {self.fold.name}, category {self.category}>"
@@ -120,6 +120,18 @@ def category_of(stream_id: str) -> str:
     return stream_id.partition(":")[0]
 
 
+def suffix_of(stream_id: str) -> str:
+    """What a fold's third parameter gets in the stream with this id."""
+    escaped = stream_id.partition(":")[2]
+    if "%" not in escaped or "/" in escaped:
+        return escaped
+    return _unescaped(escaped)  # one part, which an event holds as it is: `id == event.target`
+
+
+def _unescaped(part: str) -> str:
+    return part.replace("%2F", "/").replace("%25", "%")
+
+
 def parts_of(stream_id: str) -> tuple[str, ...]:
     """The parts of a stream id as texts. Raises InvalidStreamIdError for what no stream type would have made."""
     category, colon, suffix = stream_id.partition(":")
@@ -131,7 +143,7 @@ def parts_of(stream_id: str) -> tuple[str, ...]:
             "of parts, without empty parts or control characters.",
             stream_id,
         )
-    return tuple([part.replace("%2F", "/").replace("%25", "%") for part in escaped])
+    return tuple([_unescaped(part) for part in escaped])
 
 
 def _text(part: object, category: str) -> str:
@@ -178,7 +190,7 @@ class FoldFunction(Protocol[I_contra, S, E_contra]):
 
 
 class FoldFunctionWithId(Protocol[I_contra, S, E_contra]):
-    """A fold that is also told the stream's id, without its category."""
+    """A fold that is also told which stream it is: the `suffix` of it."""
 
     @overload
     def __call__(self, state: S, event: E_contra, id: str, /) -> S: ...
@@ -228,9 +240,12 @@ def stream(
 ) -> StreamDecorator[I]:
     """Makes a stream type of the fold below it, a pure function `(state, event) -> state`.
 
-    Its event types come from the annotation of the second parameter; a third parameter gets the stream's id without
-    its category. `initial` is the state before the first event. `snapshot_every`: the state is saved after a load that
-    folded more than so many events; `snapshot_version`: raise it when the fold changes its mind about the past.
+    Its event types come from the annotation of the second parameter. A third parameter `id: str` gets the stream's id
+    without its category: the one part that the stream type was called with, as text, or several parts, each escaped
+    and joined by `/`, as `accounts(tenant, number).suffix` gives them.
+
+    `initial` is the state before the first event. `snapshot_every`: the state is saved after a load that folded more
+    than so many events; `snapshot_version`: raise it when the fold changes its mind about the past.
     Raises DefinitionError, InvalidStreamIdError.
     """
     return StreamDecorator(category, initial, snapshot_every, snapshot_version)
