@@ -317,6 +317,15 @@ def decoding_error(
     )
 
 
+def unreadable(mine: EventType, theirs: EventType, fold: str, stream: str, cause: Exception) -> EncodingError:
+    """The error for an event that another fold of its stream, with another class of its name, could never read."""
+    return EncodingError(
+        f"{describe(mine.cls)} cannot be appended to {stream}: it is stored as {mine.name!r}, which the fold {fold} "
+        f"reads as {describe(theirs.cls)}, and that class refuses it: {cause}. Give one of the two classes another "
+        "name, @event(name=...), or make them take the same data."
+    )
+
+
 # -- Results of commands -----------------------------------------------------------------------------------------------
 
 

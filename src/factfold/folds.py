@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
 
 from factfold.annotations import describe, event_classes, function_hints, show
-from factfold.codec import EventType, decoding_error, event_type
+from factfold.codec import EventType, decoding_error, event_type, unreadable
 from factfold.copying import Copier, copier
 from factfold.errors import DefinitionError
 from factfold.immutability import check_state
@@ -19,6 +19,20 @@ from factfold.storage.base import StoredEvent
 
 Evolve = Callable[[object, object, str], object]
 """The state after an event, in the stream whose `suffix` is the third argument."""
+
+
+class Rival(Struct, frozen=True):
+    """What a fold defined beside another one, of the same category, takes for a stored name that both look at."""
+
+    fold: str
+    event_type: EventType
+
+    def check(self, event_type: EventType, data: bytes, stream: str) -> None:
+        """Raises EncodingError when the other fold could never read what is about to be appended."""
+        try:
+            self.event_type.decode(data)
+        except Exception as error:
+            raise unreadable(event_type, self.event_type, self.fold, stream, error) from error
 
 
 class Fold(Struct, frozen=True, eq=False, weakref=True):
@@ -38,10 +52,17 @@ class Fold(Struct, frozen=True, eq=False, weakref=True):
     """`evolve` for a state that nobody else holds: the user's function may have changed it in place."""
     show: Copier | None
     """Copies a state for someone who could change it in place; None when nobody can."""
+    rivals: dict[str, tuple[Rival, ...]]
+    """By stored name, where folds defined beside this one take it for another class. Grows as they are defined."""
     snapshot_every: int | None = None
     snapshot_version: int = 1
     codec: StateCodec | None = None
     """How states are saved; None when no snapshots are kept."""
+
+    @property
+    def place(self) -> str:
+        """Where its function is defined: the module, and the function or class around it."""
+        return self.name.rpartition(".")[0]
 
     def __repr__(self) -> str:
         return f"<Fold {self.name} of {self.category}>"
@@ -102,10 +123,30 @@ def define(
         evolve=advance if show_state is None else _with_own_state(advance, show_state),
         advance=advance,
         show=show_state,
+        rivals={},
         snapshot_every=snapshot_every,
         snapshot_version=snapshot_version,
         codec=codec,
     )
+
+
+def introduce(folds: Iterable[Fold]) -> None:
+    """Tells folds of one category that were defined in one place of each other; the newest is the last.
+
+    What one of them appends, the others have to read. Those of other places may belong to another program that runs in
+    this process, with a log of its own, and are left alone. So are those that were defined again under their name.
+    """
+    newest = {fold.name: fold for fold in folds}.values()
+    for fold in newest:
+        fold.rivals.clear()
+        for name, mine in fold.by_name.items():
+            rivals = [
+                Rival(other.name, theirs)
+                for other in newest
+                if (theirs := other.by_name.get(name)) is not None and theirs is not mine
+            ]
+            if rivals:
+                fold.rivals[name] = tuple(rivals)
 
 
 # -- What is checked ---------------------------------------------------------------------------------------------------

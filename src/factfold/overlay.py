@@ -11,7 +11,7 @@ from typing import TypeAlias
 from msgspec import Struct
 
 from factfold.cache import AnyStream, Cache, Folded, Key, Slot
-from factfold.codec import EventType
+from factfold.codec import EventType, unreadable
 from factfold.folds import Fold
 from factfold.storage.base import Appended, Check, Head, Selection, StoredEvent
 
@@ -29,12 +29,17 @@ class Pending(Struct, frozen=True, eq=False, gc=False):
     stored: bytes
 
     def twin_for(self, fold: Fold) -> object | None:
-        """The event as this fold decodes it, or None when the fold does not look at it."""
+        """The event as this fold decodes it, or None when the fold does not look at it. Raises EncodingError."""
         mine = self.event_type
         event_type = fold.by_name.get(mine.name)
         if event_type is mine:
             return self.twin
-        return None if event_type is None else event_type.decode(self.data)
+        if event_type is None:
+            return None
+        try:
+            return event_type.decode(self.data)
+        except Exception as error:
+            raise unreadable(mine, event_type, fold.name, ", ".join(self.streams), error) from error
 
 
 class Reading(Struct, eq=False, gc=False):

@@ -18,7 +18,7 @@ from factfold.annotations import describe, enclosing_names, event_classes, show
 from factfold.codec import EventType
 from factfold.errors import DefinitionError, InvalidStreamIdError
 from factfold.events import UNPRINTABLE, RecordedEvent, check_category
-from factfold.folds import Fold, define
+from factfold.folds import Fold, define, introduce
 
 S = TypeVar("S")
 E = TypeVar("E")
@@ -232,6 +232,7 @@ class StreamDecorator(Generic[I]):
         prefix = f"{self._category}:"
         with _lock:
             _folds[next(_numbers)] = made
+            introduce(fold for fold in _living() if fold.category == made.category and fold.place == made.place)
         return StreamType(self._category, self._initial, tuple(made.by_class), made, prefix, ID_LIMIT - len(prefix))
 
 
@@ -279,6 +280,11 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
+def _living() -> list[Fold]:
+    """The folds that somebody still has, the newest last. The lock is held."""
+    return [fold for _, fold in sorted(_folds.items())]
+
+
 def event_type_of(category: str, type_name: str, class_name: str | None) -> EventType | None:
     """The event type with a stored name, as the living stream types of a category know it.
 
@@ -286,7 +292,7 @@ def event_type_of(category: str, type_name: str, class_name: str | None) -> Even
     still. None if there is none, or if that does not tell which one.
     """
     with _lock:
-        newest_first = [fold for _, fold in sorted(_folds.items(), reverse=True)]
+        newest_first = _living()[::-1]
     found = [
         fold.by_name[type_name] for fold in newest_first if fold.category == category and type_name in fold.by_name
     ]

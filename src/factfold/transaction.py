@@ -93,7 +93,8 @@ class View(Generic[S_co, E_contra]):
         Raises:
             WrongEventError: the fold does not list the class of an event.
             WrongStreamsError: an event declares other streams, with `@event(streams=...)`.
-            EncodingError: an event does not encode, or would come back as something else.
+            EncodingError: an event does not encode, or would come back as something else, or not at all in another
+                fold.
             ForeignViewError: the run that this view belongs to is over.
         """
         self._tx._append(events, (self,))
@@ -227,7 +228,8 @@ class Transaction:
         Raises:
             WrongEventError: a view's fold does not list the class of the event.
             WrongStreamsError: the event declares other streams, with `@event(streams=...)`.
-            EncodingError: the event does not encode, or would come back as something else.
+            EncodingError: the event does not encode, or would come back as something else, or not at all in another
+                fold.
             ForeignViewError: a view belongs to another transaction, or to a run that is over.
         """
         self._append((event,), (view, *views))
@@ -353,6 +355,8 @@ class Transaction:
             if event_type.streams:
                 _check_streams(event_type, streams)
             data, twin = event_type.encode(event)
+            if first.fold.rivals or not alone:
+                _check_rivals(event_type, data, views)
             encoded.append(Pending(event_type, data, twin, streams, data if seal is None else seal(data)))
         for pending in encoded:
             self._events.append(pending)
@@ -409,6 +413,12 @@ def _event_type(event: object, views: tuple[View[object, E], ...]) -> EventType:
         found = found or event_type
     assert found is not None  # there is at least one view
     return found
+
+
+def _check_rivals(event_type: EventType, data: bytes, views: tuple[View[object, E], ...]) -> None:
+    for view in views:
+        for rival in view._stream.fold.rivals.get(event_type.name, ()):
+            rival.check(event_type, data, view._stream.id)
 
 
 def _check_streams(event_type: EventType, streams: tuple[str, ...]) -> None:
