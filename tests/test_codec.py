@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import enum
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Literal, NamedTuple, NewType
@@ -22,6 +22,7 @@ from factfold.codec import decoding_error, event_type
 from factfold.errors import EncodingError
 from factfold.storage.base import StoredEvent
 from tests.sources import run
+from tests.zones import FIRST, SECOND
 
 
 class Colour(enum.Enum):
@@ -220,6 +221,47 @@ def test_a_validation_of_the_class_runs_when_it_is_decoded() -> None:
         event_type(Positive).decode(b'{"amount":0}')
 
 
+@dataclass(frozen=True)
+class Clock:
+    moment: dt.datetime
+    fixed: tuple[dt.datetime, ...] = ()
+    by_name: Mapping[str, dt.datetime] = field(default_factory=dict)
+    days: frozenset[dt.datetime] = frozenset()
+    inner: Clock | None = None
+
+
+@pytest.mark.parametrize("moment", [FIRST, SECOND, dt.datetime(2026, 7, 1, 12, tzinfo=FIRST.tzinfo)])
+@pytest.mark.parametrize(
+    "make", [Clock, lambda moment: Clock(SECOND, (moment,), {"a": moment}, frozenset({moment}), Clock(moment))]
+)
+def test_a_time_in_the_hour_that_comes_twice_comes_back_as_the_same_moment(
+    moment: dt.datetime, make: Callable[[dt.datetime], Clock]
+) -> None:
+    clock = make(moment)
+    data, twin = event_type(Clock).encode(clock)
+    assert event_type(Clock).decode(data) == twin
+    assert isinstance(twin, Clock)
+    assert twin.moment.timestamp() == clock.moment.timestamp()
+    assert [one.timestamp() for one in twin.fixed] == [one.timestamp() for one in clock.fixed]
+
+
+def test_a_time_that_is_another_moment_when_it_comes_back_is_refused() -> None:
+    with pytest.raises(EncodingError, match=r"Late.moment cannot be stored: .* would come back as"):
+        event_type(Late).encode(Late(FIRST))
+
+
+class Late(pydantic.BaseModel, frozen=True):
+    moment: dt.datetime
+
+    def __init__(self, moment: dt.datetime) -> None:
+        super().__init__(moment=moment)
+
+    @pydantic.field_validator("moment", mode="after")
+    @classmethod
+    def later(cls, moment: dt.datetime) -> dt.datetime:
+        return moment + dt.timedelta(hours=1)
+
+
 # -- What would not come back ------------------------------------------------------------------------------------------
 
 
@@ -259,6 +301,10 @@ class Unencodable:
         raise RuntimeError("no repr either")
 
 
+class Secret(pydantic.BaseModel, frozen=True):
+    key: pydantic.SecretStr
+
+
 wrong: Any = "5"
 WRONG_VALUES: list[tuple[Any, list[str]]] = [
     (Deposited(wrong), [".Deposited.amount", "Expected `int`, got `str`", "'5'"]),
@@ -274,7 +320,12 @@ WRONG_VALUES: list[tuple[Any, list[str]]] = [
     (Slotted(1, "\ud800"), [".Slotted.note", "surrogates not allowed"]),
     (Everything(real=float("nan")), [".Everything.real", "nan"]),
     (Everything(real=float("inf")), [".Everything.real", "inf"]),
-    (Everything(decimal=Decimal("NaN")), [".Everything.decimal", "NaN"]),
+    (Everything(decimal=Decimal("NaN")), [".Everything.decimal", "Decimal('NaN') (Decimal) is equal to nothing, not"]),
+    (
+        Secret(key=pydantic.SecretStr("x")),
+        [".Secret.key", "come back as something that looks the same and is not equal"],
+    ),
+    (Clock(moment=FIRST, fixed=(wrong,)), [".Clock.fixed"]),
     (Everything(decimal=Decimal("sNaN")), [".Everything"]),
     (Everything(items=[1, 2]), [".Everything.items", "[1, 2] (list)", "(1, 2) (tuple)"]),  # type: ignore[arg-type]
     (Everything(word="c"), [".Everything.word"]),  # type: ignore[arg-type]  # the wrong value

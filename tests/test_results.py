@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, NewType
 from uuid import UUID
@@ -14,6 +15,7 @@ import pytest
 from factfold.codec import decode_result, encode_result
 from factfold.errors import EncodingError
 from tests.sources import run
+from tests.zones import FIRST
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,12 @@ class Model(pydantic.BaseModel, frozen=True):
 )
 def test_a_result_comes_back_as_it_was(result: object, annotation: object) -> None:
     assert decode_result(encode_result(result, annotation), annotation) == result
+
+
+def test_a_time_in_the_hour_that_comes_twice_is_a_result() -> None:
+    back = decode_result(encode_result(FIRST, datetime), datetime)
+    assert isinstance(back, datetime)
+    assert back.timestamp() == FIRST.timestamp()
 
 
 @pytest.mark.parametrize("result", [(1, 2), Deposited(5), Decimal("1.10"), {1: 2}])

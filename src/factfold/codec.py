@@ -18,6 +18,7 @@ from factfold.errors import DecodingError, DefinitionError, EncodingError
 from factfold.events import declaration, declare
 from factfold.immutability import check_event
 from factfold.records import is_pydantic, record_of
+from factfold.sameness import same
 from factfold.storage.base import StoredEvent
 
 T = TypeVar("T")
@@ -212,7 +213,7 @@ def _checked_encoder(cls: type, to_json: ToJson, from_json: FromJson) -> Callabl
         try:
             data = to_json(event)
             twin = from_json(data)
-            if twin == event:
+            if twin == event or same(event, twin):
                 return data, twin
         except Exception as error:
             raise _refused(cls, event, error) from error
@@ -270,14 +271,26 @@ def _unequal(cls: type, event: object, twin: object) -> EncodingError:
     for field in _fields(cls):
         before: object = getattr(event, field, None)
         after: object = getattr(twin, field, None)
-        if before != after:
-            return EncodingError(
-                f"{describe(cls)}.{field} cannot be stored: {_short(before)} ({show(type(before))}) would come back as "
-                f"{_short(after)} ({show(type(after))}). Give it a value of the type that it is annotated with."
-            )
+        if not same(before, after):
+            return EncodingError(f"{describe(cls)}.{field} cannot be stored: {_difference(before, after)}")
     return EncodingError(
         f"{describe(cls)} cannot be stored: {_short(event)} would come back as {_short(twin)}, and they are not equal."
     )
+
+
+def _difference(before: object, after: object) -> str:
+    """What became of a value, and what to do about it."""
+    given, shown = show(type(before)), f"{_short(before)} ({show(type(before))})"
+    if not same(before, before):
+        return (
+            f"{shown} is equal to nothing, not even to itself. Give it another value, None for one that is not known."
+        )
+    back = f"{_short(after)} ({show(type(after))})"
+    if back == shown:
+        back = "something that looks the same and is not equal to it"
+    elif type(before) is not type(after) or isinstance(before, (tuple, frozenset, Mapping)):
+        return f"{shown} would come back as {back}. Give it a value of the type that it is annotated with."
+    return f"{shown} would come back as {back}. What {given} writes as JSON must hold all that makes it equal."
 
 
 def _fields(cls: type) -> tuple[str, ...]:
@@ -338,7 +351,7 @@ def encode_result(result: object, annotation: object) -> bytes:
         to_json, from_json = _result_codec(annotation)
         data = to_json(result)
         back = from_json(data)
-        equal = bool(back == result)
+        equal = same(result, back)
     except Exception as error:
         raise EncodingError(
             f"execute_once has to store the command's result, and cannot: {error}. The result is {_short(result)}. "
