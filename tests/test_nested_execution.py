@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -44,6 +44,40 @@ def test_every_method_of_a_store_is_refused_inside_a_command(use: Callable[[Stor
             with pytest.raises(NestedExecutionError, match=r"tx\.call\(\)"):
                 store.execute(command, used)
         assert store.execute(deposit, "ann", 1).result == 1
+
+
+READS: list[Callable[[Any], Any]] = [
+    lambda store: store.events(accounts("ann")),
+    lambda store: store.log(),
+    lambda store: store.streams(),
+]
+
+
+@pytest.mark.parametrize("read", READS)
+def test_an_iterator_that_was_made_before_reads_no_page_inside_a_command(
+    storage: Storage, read: Callable[[Any], Iterator[object]]
+) -> None:
+    with Store(storage) as store:
+        store.execute(deposit, "ann", 1)
+        fresh, begun = read(store), read(store)
+        next(begun)
+        for iterator in (fresh, begun):
+            with pytest.raises(NestedExecutionError):
+                store.execute(lambda tx, it: next(it), iterator)
+
+
+@pytest.mark.parametrize("read", READS)
+def test_nor_does_that_of_an_async_store(storage: Storage, read: Callable[[Any], AsyncGenerator[object]]) -> None:
+    async def main() -> None:
+        async with AsyncStore(storage) as store:
+            await store.execute(deposit, "ann", 1)
+            fresh, begun = read(store), read(store)
+            await anext(begun)
+            for iterator in (fresh, begun):
+                with pytest.raises(NestedExecutionError):
+                    await store.execute(lambda tx, it: it.asend(None).send(None), iterator)
+
+    asyncio.run(main())
 
 
 def test_a_store_is_refused_inside_a_command_of_an_async_store_too(storage: Storage) -> None:

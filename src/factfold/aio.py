@@ -108,9 +108,9 @@ class AsyncStore(AsyncSubscribable):
     ) -> Receipt[R]:
         """Runs a command and writes what it appended, all or nothing. Does I/O.
 
-        The command may run more than once. When this returns, what was appended is durable. If the caller is cancelled
-        before the command was begun, it never runs; after that its outcome is unknown to this caller: `execute_once`
-        finds it out.
+        The command may run more than once. It starts no thread: one that uses a store would wait for the command, and
+        the command for it. When this returns, what was appended is durable. If the caller is cancelled before the
+        command was begun, it never runs; after that its outcome is unknown to this caller: `execute_once` finds it out.
 
         Raises:
             Exception: what the command raised, unchanged; then nothing was written.
@@ -507,11 +507,14 @@ class AsyncStore(AsyncSubscribable):
                 yield recorded
 
     async def _stream_pages(self, category: str | None) -> AsyncIterator[StreamInfo]:
-        log, after = (await self._ready())[1], ""
-        while page := await log.streams(category, after, PAGE):
+        log = (await self._ready())[1]
+        after: str | None = ""
+        while after is not None:
+            refuse_inside_command()  # where the iterator was made, it was not inside of one
+            page = await log.streams(category, after, PAGE)
             for info in page:
                 yield info
-            after = page[-1].id
+            after = page[-1].id if page else None
 
 
 def _notify(job: Job) -> None:

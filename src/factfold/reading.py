@@ -58,7 +58,8 @@ class Query(Generic[E]):
         self._ended = False
 
     def page(self) -> LogPage | StreamPage | None:
-        """What to ask for next, None at the end."""
+        """What to ask for next, None at the end. Raises NestedExecutionError: an iterator may end up in a command."""
+        refuse_inside_command()
         size = min(PAGE, self._size, PAGE if self._left is None else self._left)
         if self._ended or size == 0:
             return None

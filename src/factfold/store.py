@@ -107,8 +107,8 @@ class Store(Subscribable):
     ) -> Receipt[R]:
         """Runs a command and writes what it appended, all or nothing. Does I/O.
 
-        The command may run more than once, and it may run on another thread. When this returns, what was appended is
-        durable.
+        The command may run more than once, and it may run on another thread. It starts none: one that uses the store
+        would wait for the command, and the command for it. When this returns, what was appended is durable.
 
         Raises:
             Exception: what the command raised, unchanged; then nothing was written.
@@ -499,10 +499,12 @@ class Store(Subscribable):
 
     @staticmethod
     def _stream_pages(category: str | None, log: Log) -> Iterator[StreamInfo]:
-        after = ""
-        while page := log.streams(category, after, PAGE):
+        after: str | None = ""
+        while after is not None:
+            refuse_inside_command()  # where the iterator was made, it was not inside of one
+            page = log.streams(category, after, PAGE)
             yield from page
-            after = page[-1].id
+            after = page[-1].id if page else None
 
 
 def _notify(job: Job) -> None:
