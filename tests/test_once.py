@@ -11,7 +11,7 @@ from enum import Enum
 from functools import partial
 from types import ModuleType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from factfold import (
     AsyncStore,
     DecodingError,
     EncodingError,
+    ImpureCommandError,
     InvalidCommandError,
     InvalidStreamIdError,
     KeyReusedError,
@@ -85,8 +86,33 @@ def test_a_key_may_hold_whatever_an_id_may_hold(store: Store, key: str) -> None:
 
 @pytest.mark.parametrize("key", ["", "a\nb", "x" * 300])
 def test_a_key_that_no_id_may_hold_is_refused(store: Store, key: str) -> None:
-    with pytest.raises(InvalidStreamIdError):
+    with pytest.raises(
+        InvalidStreamIdError, match=r"execute_once: the key '.* cannot be used\. .* 1 to 249 characters"
+    ):
         store.execute_once(key, deposit, "ann", 1)
+    assert store.execute_once("x" * 249, deposit, "ann", 1).result == 1
+
+
+def test_the_key_comes_first(store: Store) -> None:
+    swapped: Any = (deposit, "key")
+    with pytest.raises(InvalidCommandError, match=r"execute_once\(key, command, \.\.\.\)"):
+        store.execute_once(*swapped)
+
+
+def test_lambdas_cannot_be_told_apart_and_are_refused(store: Store) -> None:
+    for command in (lambda tx: 1, partial(lambda tx: 1)):
+        with pytest.raises(InvalidCommandError, match="give it one with `def`"):
+            store.execute_once("key", command)
+    assert store.head() == 0
+
+
+def test_an_impure_command_is_called_by_its_own_name(store: Store) -> None:
+    with pytest.raises(ImpureCommandError, match=rf"^{__name__}\.impure read "):
+        store.execute_once("key", impure)
+
+
+def impure(tx: Transaction) -> None:
+    tx.read(accounts(uuid4()))
 
 
 def test_a_key_used_by_another_command_is_refused(store: Store) -> None:
@@ -175,7 +201,7 @@ def tills(state: int, event: Deposited) -> int:
         assert [type(each.event) for each in again.events] == [module.Deposited for module in used]
 
 
-def test_an_event_that_its_class_does_not_read_any_more_is_told_of(storage: Storage) -> None:
+def test_an_event_that_its_class_does_not_read_any_more_is_told_of_where_it_is_asked_for(storage: Storage) -> None:
     source = """
 from dataclasses import dataclass
 from factfold import stream
@@ -198,8 +224,11 @@ def changes(state: int, event: Changed) -> int:
     with Store(storage) as store:
         store.execute_once("key", change, old, "five")
 
-    with Store(storage) as store, pytest.raises(DecodingError, match=r"position 1: the event of type 'Changed'"):
-        store.execute_once("key", change, new, 5)
+    with Store(storage) as store:
+        repeated = store.execute_once("key", change, new, 5)
+        assert (repeated.repeated, repeated.result, repeated.position) == (True, None, 1)
+        with pytest.raises(DecodingError, match=r"position 1: the event of type 'Changed'"):
+            repeated.events  # noqa: B018  # that is what is tested
 
 
 # -- Results -----------------------------------------------------------------------------------------------------------
@@ -250,6 +279,13 @@ def make_unresolvable(tx: Transaction) -> msgspec.NoSuchName:  # type: ignore[na
     return {"a": 1}
 
 
+def make_plain(tx: Transaction) -> object:
+    return {"a": [1, None, "x"]}
+
+
+del make_plain.__annotations__["return"]  # as if it had said nothing
+
+
 @dataclass(frozen=True)
 class MakeInvoice:
     amount: int
@@ -271,7 +307,7 @@ class Maker:
         make_nothing,
         make_bytes,
         make_mapping,
-        lambda tx: {"a": [1, None, "x"]},
+        make_plain,
         make_unresolvable,
         MakeInvoice(1),
         Maker().make,
@@ -289,6 +325,13 @@ def test_a_result_comes_back_as_what_the_command_says_that_it_returns(
     assert type(second.result) is type(first.result)
 
 
+def unannotated(tx: Transaction) -> object:
+    return deposit(tx, "ann", 1), INVOICE
+
+
+del unannotated.__annotations__["return"]  # as if it had said nothing
+
+
 def wrong(tx: Transaction) -> tuple[int, ...]:
     deposit(tx, "ann", 1)
     return [1, 2]  # type: ignore[return-value]  # that is what is tested
@@ -299,7 +342,7 @@ def unstorable(tx: Transaction) -> object:
     return object()
 
 
-@pytest.mark.parametrize("command", [lambda tx: (deposit(tx, "ann", 1), INVOICE), wrong, unstorable])
+@pytest.mark.parametrize("command", [unannotated, wrong, unstorable])
 def test_a_result_that_would_not_come_back_is_refused_and_nothing_is_written(
     store: Store, command: Callable[[Transaction], object]
 ) -> None:

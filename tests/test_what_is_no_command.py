@@ -14,8 +14,10 @@ from factfold import (
     InvalidCommandError,
     Store,
     Transaction,
+    commands,
 )
 from tests.ledger import Deposited, InsufficientFundsError, accounts, deposit
+from tests.sources import run
 
 # -- What is no command ------------------------------------------------------------------------------------------------
 
@@ -45,6 +47,16 @@ class Methods:
         return deposit(tx, id, 1)
 
 
+@dataclass(frozen=True)
+class Close:
+    """A command, once it is made."""
+
+    id: str
+
+    def __call__(self, tx: Transaction) -> int:
+        return deposit(tx, self.id, 1)
+
+
 def no_parameter() -> None: ...
 def only_keywords(*, tx: Transaction) -> None: ...
 
@@ -62,6 +74,9 @@ def only_keywords(*, tx: Transaction) -> None: ...
         (Methods().none, "first parameter is a Transaction"),
         (NoParameter(), "first parameter is a Transaction"),
         (lambda: 1, "first parameter is a Transaction"),
+        (Close, r"Close is a class, .* execute\(Close\(\.\.\.\)\)"),
+        (partial(Close, "ann"), "Close is a class"),
+        (print, "is no command"),
         (5, "is no command"),
         (None, "is no command"),
         ("deposit", "is no command"),
@@ -99,6 +114,21 @@ def test_everything_that_takes_a_transaction_is_a_command(store: Store) -> None:
     assert store.execute(partial(Methods().works, id="ann")).result == 4
     assert store.execute(flexible, "ann", amount=1).result == 5
     assert store.execute(lambda tx: deposit(tx, "ann")).result == 6
+
+
+def test_what_was_executed_before_makes_no_command_of_what_is_none(store: Store) -> None:
+    for before, none in ((Methods.none, Methods().none), (partial(no_parameter), no_parameter)):
+        with contextlib.suppress(TypeError):
+            store.execute(before)  # type: ignore[arg-type]  # that is what is tested
+        with pytest.raises(InvalidCommandError, match="takes no positional parameter"):
+            store.execute(none)  # type: ignore[arg-type]  # the same
+
+
+def test_commands_that_are_made_without_end_are_not_kept(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "_REMEMBERED", 3)
+    for number in range(10):
+        assert store.execute(run(f"def command(tx): return {number}").command).result == number
+    assert len(commands._checked) <= 3
 
 
 def test_wrong_arguments_are_the_callers_error(store: Store) -> None:

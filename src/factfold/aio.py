@@ -132,9 +132,12 @@ class AsyncStore(AsyncSubscribable):
         """Runs a command once per key, for ever and in any process; a repetition gives the first run's receipt.
 
         A command that raises leaves the key free. The result is stored as JSON: annotate what the command returns.
+        Commands are told apart by their names, not by their arguments, nor by what a function encloses.
 
         Raises:
             KeyReusedError: the key was used with another command.
+            InvalidStreamIdError: the key is empty, too long, or holds control characters.
+            InvalidCommandError: it is a lambda, which has no name, or no command.
             EncodingError: the result cannot be stored, or would come back as something else.
             Exception: as `execute`.
         """

@@ -11,7 +11,15 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, Gen
 from factfold.errors import InvalidCommandError
 
 _WAITING = (GeneratorType, CoroutineType, AsyncGeneratorType)
-_checked: set[CodeType] = set()
+_checked: set[tuple[CodeType, type]] = set()
+"""The functions and methods that have passed; a function takes the transaction itself, a method its object first."""
+_REMEMBERED = 10_000
+
+
+class Wrapper:
+    """A command of the library's own around somebody's: messages are about that one, `command`."""
+
+    command: Callable[..., object]
 
 
 def name_of(command: Callable[..., object]) -> str:
@@ -27,11 +35,19 @@ def check_command(command: Callable[..., object]) -> None:
     Raises:
         InvalidCommandError: says why, and what to do instead.
     """
-    if getattr(command, "__code__", None) in _checked:
+    key = getattr(command, "__code__", None), type(command)
+    if key in _checked:
         return
     if not callable(command):
         raise InvalidCommandError(f"{command!r} is no command: execute takes a function whose first parameter is tx")
     unwrapped = _unwrapped(command)
+    if isinstance(unwrapped, type):
+        raise InvalidCommandError(
+            f"{name_of(command)} is a class, and to call it would only make an object: give one that is made already, "
+            f"whose __call__ takes the transaction, as in execute({unwrapped.__name__}(...))"
+        )
+    if getattr(unwrapped, "__module__", None) == "builtins":
+        raise InvalidCommandError(f"{name_of(command)} is Python's own and knows no Transaction, so it is no command")
     function, bound = _function_of(unwrapped)
     code: CodeType | None = getattr(function, "__code__", None)
     if code is None:
@@ -45,7 +61,10 @@ def check_command(command: Callable[..., object]) -> None:
             f"{name_of(command)} takes no positional parameter: a command's first parameter is a Transaction, "
             "as in def deposit(tx: Transaction, account: str, amount: int)"
         )
-    _checked.add(code)
+    if isinstance(command, FunctionType | MethodType):
+        if len(_checked) >= _REMEMBERED:
+            _checked.clear()  # somebody makes functions without end
+        _checked.add((code, type(command)))
 
 
 def refusal_of_result(command: Callable[..., object], result: object) -> InvalidCommandError | None:
@@ -73,9 +92,20 @@ def return_annotation(command: Callable[..., object]) -> object:
         return None
 
 
+def check_has_name(command: Callable[..., object]) -> None:
+    """Refuses what could not be told from other commands by its name. Raises InvalidCommandError."""
+    name = name_of(command)
+    if name.endswith("<lambda>"):
+        raise InvalidCommandError(
+            f"execute_once knows a command by its name, and all lambdas are called {name}: give it one with `def`. "
+            "(Arguments, and what a function encloses, are not compared: they belong into the key.)"
+        )
+
+
 def _unwrapped(command: Callable[..., object]) -> Callable[..., object]:
-    while isinstance(command, partial):
-        command = typing.cast("partial[object]", command).func  # of whatever result
+    while isinstance(command, partial | Wrapper):
+        wrapped = command if isinstance(command, Wrapper) else None
+        command = wrapped.command if wrapped else typing.cast("partial[object]", command).func  # of whatever result
     return command
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from msgspec import Struct
 
 from factfold.annotations import describe
 from factfold.codec import Transform, decode_result, decoding_error, encode_result, system_event
-from factfold.commands import check_command, name_of, refusal_of_result, return_annotation
-from factfold.errors import KeyReusedError
+from factfold.commands import (
+    Wrapper,
+    check_command,
+    check_has_name,
+    name_of,
+    refusal_of_result,
+    return_annotation,
+)
+from factfold.errors import InvalidCommandError, InvalidStreamIdError, KeyReusedError
 from factfold.overlay import Pending
 from factfold.reading import opened_by, plain_json
 from factfold.receipt import Receipt
 from factfold.storage.base import LogPage, Selection, StoredEvent, StreamPage
-from factfold.streams import Stream, category_of, event_type_of, system_stream_type
+from factfold.streams import ID_LIMIT, Stream, category_of, event_type_of, system_stream_type
 from factfold.transaction import Transaction
 
 
@@ -44,6 +51,9 @@ class Executed(Struct, frozen=True):
 
 system_event(Executed, "$executed")
 
+KEY_LIMIT = ID_LIMIT - len("$once:")
+"""How many characters a key may have."""
+
 
 @system_stream_type("$once", initial=None)
 def keys(state: Executed | None, event: Executed) -> Executed | None:
@@ -51,16 +61,19 @@ def keys(state: Executed | None, event: Executed) -> Executed | None:
     return event
 
 
-class Once:
+class Once(Wrapper):
     """A command under a key. It is a command itself: what it returns is None when the key is used up already."""
 
     def __init__(
         self, key: str, command: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]
     ) -> None:
+        if callable(key):
+            raise InvalidCommandError("execute_once takes the key first: execute_once(key, command, ...)")
         check_command(command)
-        self.stream: Stream[Executed | None, Executed] = keys(key)
+        check_has_name(command)
+        self.stream = _stream_of(key)
+        self.command = command
         self._key = key
-        self._command = command
         self._args = args
         self._kwargs = kwargs
         self._name = name_of(command)
@@ -73,12 +86,11 @@ class Once:
             if done.command != self._name:
                 raise KeyReusedError(self._key, self._name, done.command)
             return None, done
-        before = len(tx.appended)
-        result = self._command(tx, *self._args, **self._kwargs)
-        if (refusal := refusal_of_result(self._command, result)) is not None:
+        result = self.command(tx, *self._args, **self._kwargs)
+        if (refusal := refusal_of_result(self.command, result)) is not None:
             raise refusal
         data = encode_result(result, self._annotation).decode()
-        once.append(Executed.of(self._name, data, tx.appended[before:]))
+        once.append(Executed.of(self._name, data, tx.appended))
         return result, None
 
     def receipt(self, receipt: Receipt[tuple[object, Executed | None]]) -> Receipt[object] | Executed:
@@ -100,8 +112,32 @@ class Once:
         """What the first run did."""
         result = decode_result(done.result.encode(), self._annotation)
         opened = opened_by(transform, stored)
-        twins = [_decoded(one, done.class_name(index)) for index, one in enumerate(opened)]
-        return Receipt(result, opened, twins, attempts=1, repeated=True)
+        return Receipt(result, opened, _Twins(opened, done), attempts=1, repeated=True)
+
+
+class _Twins:
+    """The events of a first run, decoded when they are asked for: the result is there also if they cannot be."""
+
+    def __init__(self, stored: Sequence[StoredEvent], done: Executed) -> None:
+        self._stored = stored
+        self._done = done
+
+    def __iter__(self) -> Iterator[object]:
+        for index, one in enumerate(self._stored):
+            yield _decoded(one, self._done.class_name(index))
+
+
+def _stream_of(key: str) -> Stream[Executed | None, Executed]:
+    try:
+        return keys(key)
+    except InvalidStreamIdError as error:
+        shown = repr(key)
+        shown = shown if len(shown) <= 60 else f"{shown[:57]}..."
+        raise InvalidStreamIdError(
+            f"execute_once: the key {shown} cannot be used. A key is a text of 1 to {KEY_LIMIT} characters, "
+            "where `/` and `%` count three times, without control characters.",
+            key,
+        ) from error
 
 
 def _decoded(stored: StoredEvent, class_name: str | None) -> object:

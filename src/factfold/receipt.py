@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 from factfold.events import RecordedEvent
@@ -21,7 +21,7 @@ class Receipt(Generic[R_co]):
         self,
         result: R_co,
         stored: Sequence[StoredEvent],
-        twins: Sequence[object],
+        twins: Iterable[object],
         attempts: int,
         repeated: bool = False,
     ) -> None:
@@ -43,7 +43,10 @@ class Receipt(Generic[R_co]):
 
     @property
     def events(self) -> tuple[RecordedEvent[object], ...]:
-        """The events that the command wrote, in order."""
+        """The events that the command wrote, in order.
+
+        Raises DecodingError where those of a repetition cannot be decoded by what their classes are now.
+        """
         return tuple(map(RecordedEvent[object], self._stored, self._twins))
 
     @property
@@ -58,7 +61,7 @@ class Receipt(Generic[R_co]):
 
     def without_last(self, result: R) -> Receipt[R]:
         """The receipt with another result, and without the last event."""
-        return Receipt(result, self._stored[:-1], self._twins[:-1], self._attempts, self._repeated)
+        return Receipt(result, self._stored[:-1], list(self._twins)[:-1], self._attempts, self._repeated)
 
     def __repr__(self) -> str:
         return f"Receipt(result={self._result!r}, position={self.position}, attempts={self._attempts})"
