@@ -6,7 +6,7 @@ raises are never wrapped: they reach the caller as they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,7 +14,17 @@ if TYPE_CHECKING:
 
 
 class FactfoldError(Exception):
-    """The root of all errors of factfold."""
+    """The root of all errors of factfold. They can be pickled, for commands that run in worker processes."""
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return _restored, (type(self), self.args, self.__dict__)
+
+
+def _restored(cls: type[FactfoldError], args: tuple[object, ...], facts: dict[str, object]) -> FactfoldError:
+    # not by __init__, which takes what the message was made of, and not the message
+    error = cls.__new__(cls, *args)
+    error.__dict__.update(facts)
+    return error
 
 
 # -- Definitions: wrong from the first line on, whatever the data ------------------------------------------------------

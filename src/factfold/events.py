@@ -139,6 +139,16 @@ class Metadata(Struct, frozen=True):
     def __hash__(self) -> int:
         return hash((self.correlation_id, self.causation_id, self.actor))
 
+    def __reduce__(self) -> tuple[Callable[..., Metadata], tuple[object, ...]]:
+        # a read-only view of a dict can be neither pickled nor copied
+        return _metadata_of, (self.correlation_id, self.causation_id, self.actor, dict(self.extra))
+
+
+def _metadata_of(
+    correlation_id: UUID | str | None, causation_id: UUID | str | None, actor: str | None, extra: dict[str, JSON]
+) -> Metadata:
+    return Metadata(correlation_id, causation_id, actor, MappingProxyType(extra))
+
 
 class _StoredMetadata(Struct, frozen=True, omit_defaults=True):
     correlation_id: str | None = None

@@ -64,6 +64,9 @@ class Fold(Struct, frozen=True, eq=False, weakref=True):
         """Where its function is defined: the module, and the function or class around it."""
         return self.name.rpartition(".")[0]
 
+    def __deepcopy__(self, memo: object) -> Fold:
+        return self
+
     def __repr__(self) -> str:
         return f"<Fold {self.name} of {self.category}>"
 
