@@ -61,14 +61,14 @@ async def test_a_caller_cancelled_while_its_stream_is_loaded_never_writes(faulty
         first = asyncio.create_task(store.execute(deposit, "ann", 1))
         await soon(gate.reached.is_set)
         second = asyncio.create_task(store.execute(deposit, "ann", 10))
-        await soon(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 2)
+        await soon(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 2)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
             await within(first)
         gate.open()
 
         assert (await within(second)).result == 10
-        assert not heart_of(store)._loading
+        assert not heart_of(store).missing.loadings
         await check_async(store, rival, ann=10)
 
 

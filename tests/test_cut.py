@@ -139,7 +139,7 @@ def test_a_caller_that_joins_a_load_sees_what_was_committed_before_its_call(faul
         assert gate.reached.wait(PATIENCE)
         rival.execute(deposit, "ann", 5)
         second = start(store.state, accounts("ann"))
-        eventually(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 2)
+        eventually(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 2)
         gate.open()
 
         assert second.result().balance == 5

@@ -204,7 +204,7 @@ def test_an_interrupt_while_loading_leaves_the_load_to_the_others_who_wait_for_i
 
         def join_then_interrupt(_: object) -> None:
             others.extend(start(store.execute, balance, "cold") for _ in range(2))
-            eventually(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 3)
+            eventually(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 3)
             interrupt()
 
         (faulty.after if arrived else faulty.before)["load"] = once(join_then_interrupt)
@@ -225,7 +225,7 @@ def test_an_interrupt_while_waiting_for_a_load_of_another_thread(faulty: Faulty,
         assert gate.reached.wait(PATIENCE)
 
         def main_waits() -> bool:
-            jobs = next(iter(heart_of(store)._loading.values())).jobs
+            jobs = next(iter(heart_of(store).missing.loadings.values())).jobs
             return len(jobs) == 2 and jobs[1].wake is not None
 
         with interrupted_when(main_waits):

@@ -118,7 +118,7 @@ def test_a_stream_is_loaded_once_however_many_threads_wait_for_it(storage: Stora
         started = [start(store.execute, balance, "cold")]
         assert gate.reached.wait(PATIENCE)
         started += [start(store.execute, balance, "cold") for _ in range(7)]
-        eventually(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 8)
+        eventually(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 8)
         gate.open()
 
         assert [each.result().result for each in started] == [5] * 8
@@ -134,7 +134,7 @@ async def test_a_stream_is_loaded_once_however_many_tasks_wait_for_it(storage: S
         tasks = [asyncio.create_task(store.execute(balance, "cold"))]
         await soon(gate.reached.is_set)
         tasks += [asyncio.create_task(store.execute(balance, "cold")) for _ in range(7)]
-        await soon(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 8)
+        await soon(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 8)
         gate.open()
 
         assert [(await within(each)).result for each in tasks] == [5] * 8
@@ -150,7 +150,7 @@ async def test_a_shared_load_survives_the_cancellation_of_its_first_caller(stora
         first = asyncio.create_task(store.execute(balance, "cold"))
         await soon(gate.reached.is_set)
         second = asyncio.create_task(store.execute(balance, "cold"))
-        await soon(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 2)
+        await soon(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 2)
         first.cancel()
         gate.open()
 

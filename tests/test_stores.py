@@ -202,7 +202,7 @@ def test_closing_does_not_wait_for_a_command_that_was_not_begun(storage: Storage
     loading = start(store.execute, deposit, "cold", 1)
     assert gate.reached.wait(PATIENCE)
     waiting = start(store.execute, deposit, "cold", 1)
-    eventually(lambda: len(next(iter(heart_of(store)._loading.values())).jobs) == 2)
+    eventually(lambda: len(next(iter(heart_of(store).missing.loadings.values())).jobs) == 2)
 
     start(store.close).result()
     assert isinstance(waiting.error(), StoreClosedError)

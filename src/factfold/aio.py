@@ -433,7 +433,7 @@ class AsyncStore(AsyncSubscribable):
         if self._leader is None and heart.has_work:
             self._leader = self._start(self._lead(heart))
             self._leader.add_done_callback(partial(self._led, heart))
-        while heart.has_loads and (task := heart.next_load()) is not None:
+        while heart.missing and (task := heart.next_load()) is not None:
             loader = self._start(self._load(heart, task))
             self._loaders.add(loader)
             loader.add_done_callback(partial(self._loaded, heart, task))

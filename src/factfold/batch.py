@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 
 from msgspec import Struct
 
+from factfold.batched import Batch
 from factfold.cache import AnyStream, Cache, Decode, Key
 from factfold.errors import (
     AppendRefusedError,
@@ -25,15 +26,15 @@ from factfold.errors import (
     StoreClosedError,
     StoreUnavailableError,
 )
-from factfold.events import new_event_ids
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job
 from factfold.loads import Loading, LoadTask
 from factfold.losing import gone, losers
+from factfold.missing import Missing
 from factfold.overlay import Overlay, Seal
 from factfold.requests import Answer, AskHead, Lock, Recall, Request, Resolve, Sleep, Steps, Unlock
 from factfold.retry import Retry
 from factfold.snapshots import Snapshots
-from factfold.storage.base import Append, Appended, Check, Conflict, Head, Loaded, NewEvent, News, StoredEvent
+from factfold.storage.base import Append, Appended, Check, Conflict, Head, Loaded, News, StoredEvent
 from factfold.transaction import Transaction
 
 MAX_COMMANDS = 1000
@@ -54,22 +55,6 @@ class Counters(Struct):
     attempts: int = 0
     conflicts: int = 0
     loads: int = 0
-
-
-class Batch:
-    """Commands that are decided together. `append` is what was sent for them, `answer` what came back.
-
-    `slow`: running them took so long that nobody should have to wait for it.
-    """
-
-    __slots__ = ("answer", "append", "jobs", "overlay", "slow")
-
-    def __init__(self, overlay: Overlay) -> None:
-        self.jobs: list[Job] = []
-        self.overlay = overlay
-        self.append: Append | None = None
-        self.answer: Appended | None = None
-        self.slow = False
 
 
 class Heart:
@@ -101,6 +86,7 @@ class Heart:
         interrupts: Callable[[Job], bool],
     ) -> None:
         self.cache = Cache(cache_size, decode)
+        self.missing = Missing()
         self.counters = Counters()
         self._retry = retry
         self._locks = locks
@@ -111,7 +97,6 @@ class Heart:
         self._notify = notify
         self._interrupts = interrupts
         self._queue: deque[Job] = deque()
-        self._loading: dict[Key, Loading] = {}
         self._arrived: deque[LoadTask] = deque()
         self._left: deque[Job] = deque()
         self._batch: Batch | None = None
@@ -134,13 +119,8 @@ class Heart:
         job.left = True
         if job in self._queue:
             self._queue.remove(job)
-        for loading in list(self._loading.values()):
-            loading.jobs = [each for each in loading.jobs if each is not job]
-            if not loading.jobs and loading.task is None:
-                del self._loading[loading.key]
-        for task in {loading.task for loading in self._loading.values()}:
-            if task is not None and task.loader is job:
-                self.load_abandoned(task)
+        for task in self.missing.leave(job):
+            self.load_abandoned(task)
         self._left.append(job)
 
     def next_leader(self) -> Job | None:
@@ -154,26 +134,11 @@ class Heart:
         """Whether a leader would find something to do."""
         return bool(self._queue or self._batch or self._parts or self._starved)
 
-    @property
-    def has_loads(self) -> bool:
-        """Whether anybody waits for a load."""
-        return bool(self._loading)
-
     def next_load(self, job: Job | None = None) -> LoadTask | None:
         """What to load next: of what this job misses (of what any job misses), that which nobody loads yet."""
-        keys = self._loading if job is None else job.missing
-        waiting = [found for key in keys if (found := self._loading.get(key)) is not None and found.task is None]
-        if not waiting:
-            return None
-        for loading in waiting:
-            loading.go_on(self._generation)
-        after = None if self._spoiled else self.cache.head
-        self.counters.loads += 1
-        return LoadTask(waiting, after, self._generation, job)
-
-    def can_load(self, job: Job) -> bool:
-        """Whether `next_load` would give something."""
-        return any((found := self._loading.get(key)) is not None and found.task is None for key in job.missing)
+        task = self.missing.next(job, None if self._spoiled else self.cache.head, self._generation)
+        self.counters.loads += task is not None
+        return task
 
     def loaded(self, task: LoadTask) -> None:
         """What the task brought is folded (`LoadTask.fold`): queues the jobs that have all they missed."""
@@ -189,7 +154,7 @@ class Heart:
                         self._notify(job)
         for snapshot in task.to_save:
             self.snapshots.offer(snapshot)
-        self._landed(task)
+        self.missing.landed(task)
 
     def load_failed(self, task: LoadTask, error: BaseException) -> None:
         """The storage could not answer: so all jobs that wait for it are told."""
@@ -201,45 +166,20 @@ class Heart:
                     self._end(job, error)
                     self._left.append(job)
             loading.complete = True
-        self._landed(task)
+        self.missing.landed(task)
 
     def load_abandoned(self, task: LoadTask) -> None:
         """The loader was interrupted, anywhere: somebody else has to load instead."""
-        for loading in task.loadings:
-            if loading.task is not task:
-                continue
-            loading.restart()
-            for job in loading.jobs:
-                self._notify(job)  # the interruption may have come just before
-            loading.jobs = [job for job in loading.jobs if job.turn is LOADING]
-            for job in loading.jobs:
-                job.missing.add(loading.key)
-        self._landed(task)
-
-    def next_loader(self) -> Job | None:
-        """A job that waits for a load which nobody does."""
-        idle = (loading for loading in self._loading.values() if loading.task is None)
-        waiting = (job for loading in idle for job in loading.jobs)
-        return next((job for job in waiting if job.turn is LOADING and not job.left), None)
-
-    def _landed(self, task: LoadTask) -> None:
-        for loading in reversed(task.loadings):
-            if loading.task is not task:
-                continue
-            loading.task = None
-            known = self._loading.pop(loading.key, None)
-            if known is not None and loading.jobs and not loading.complete:
-                self._loading[loading.key] = loading  # the long one behind those that it left no room for
+        for job in self.missing.restart(task):
+            self._notify(job)  # the interruption may have come just before
 
     def close(self, error: FactfoldError) -> None:
         """Answers everyone who still waits with the error."""
         leading = [job for job in self._queue if job.turn is LEADING]  # it will find out on its own
         waiting = [job for job in self._queue if job.turn is not LEADING]
-        jobs = [*waiting, *(job for loading in self._loading.values() for job in loading.jobs)]
         self._queue.clear()
         self._queue.extend(leading)
-        self._loading.clear()
-        for job in jobs:
+        for job in (*waiting, *self.missing.clear()):
             if job.turn is not DONE:
                 self._end(job, error)
 
@@ -290,7 +230,7 @@ class Heart:
         jobs = [*(batch.jobs if batch else ()), *(job for part in self._parts for job in part)]
         self._parts.clear()
         if batch is not None and batch.answer is not None:
-            self._deliver(batch, self._store(batch, batch.answer))
+            self._deliver(batch, batch.stored(batch.answer))
         with self._guard:
             for job in jobs:
                 if job.turn is not DONE:
@@ -305,7 +245,7 @@ class Heart:
                 if batch.answer is None:
                     batch.answer = yield from self._resolve(batch.append)
                 if batch.answer is not None:
-                    self._deliver(batch, self._store(batch, batch.answer))
+                    self._deliver(batch, batch.stored(batch.answer))
             except FactfoldError as error:
                 self._answer(batch.jobs, error)
         with self._guard:
@@ -416,9 +356,7 @@ class Heart:
                 if job.misses >= MAX_MISSES:
                     self._starved.append((job, missing))
                 else:
-                    for stream in missing:
-                        job.missing.add(stream.key)
-                        self._loading.setdefault(stream.key, Loading(stream)).jobs.append(job)
+                    self.missing.wait(job, missing)
                     job.turn = LOADING
                     self._notify(job)
             batch.jobs.remove(job)
@@ -459,7 +397,7 @@ class Heart:
                             continue
                     self._answer(batch.jobs)
                     return
-                batch.append = self._append(batch)
+                batch.append = batch.to_append(self._check(batch))
                 locked = False
                 try:
                     answer = yield batch.append
@@ -544,22 +482,6 @@ class Heart:
         assert self.cache.head is not None
         return batch.overlay.check(self.cache.head)
 
-    def _append(self, batch: Batch) -> Append:
-        ids = iter(new_event_ids(len(batch.overlay.events)))
-        events = [
-            NewEvent(
-                next(ids),
-                pending.event_type.name,
-                pending.event_type.version,
-                pending.stored,
-                job.metadata,
-                pending.streams,
-            )
-            for job in batch.jobs
-            for pending in job.events
-        ]
-        return Append(tuple(events), self._check(batch))
-
     def _hear(self, batch: Batch, news: News) -> None:
         if news.head != self.cache.head:
             self.cache.hear(news, batch.overlay.keys() if news.too_far else ())
@@ -598,32 +520,13 @@ class Heart:
 
     def _commit(self, batch: Batch, answer: Appended) -> None:
         batch.answer = answer
-        stored = self._store(batch, answer)
+        stored = batch.stored(answer)
         self._hear(batch, answer.news)
         batch.overlay.commit(stored, answer)
         self._deliver(batch, stored)
 
-    def _store(self, batch: Batch, answer: Appended) -> list[StoredEvent]:
-        """The events of the append as they stand in the log."""
-        assert batch.append is not None
-        versions = dict(answer.versions)
-        stored: list[StoredEvent] = []
-        for position, new in enumerate(batch.append.events, answer.first):
-            at: dict[str, int] = {}
-            for stream in new.streams:
-                at[stream] = versions[stream] = versions[stream] + 1
-            stored.append(
-                StoredEvent(
-                    position, new.id, new.type, new.type_version, new.data, new.metadata, at, answer.recorded_at
-                )
-            )
-        return stored
-
     def _deliver(self, batch: Batch, stored: Sequence[StoredEvent]) -> None:
-        index = 0
-        for job in batch.jobs:
-            job.stored = stored[index : index + len(job.events)]
-            index += len(job.events)
+        batch.deliver(stored)
         self._answer(batch.jobs)
 
     def _answer(self, jobs: Sequence[Job], error: BaseException | None = None) -> None:

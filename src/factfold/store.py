@@ -474,7 +474,7 @@ class Store(Subscribable):
         bed = threading.Lock()
         bed.acquire()
         with self._guard:
-            if job.turn in (LEADING, DONE) or (job.turn is LOADING and heart.can_load(job)):
+            if job.turn in (LEADING, DONE) or (job.turn is LOADING and heart.missing.can_load(job)):
                 return
             job.wake = bed.release
         bed.acquire()
@@ -486,7 +486,7 @@ class Store(Subscribable):
             leader.turn = LEADING
         if self._leader is not None:
             _notify(self._leader)
-        if heart.has_loads and (loader := heart.next_loader()) is not None:
+        if heart.missing and (loader := heart.missing.next_loader()) is not None:
             _notify(loader)
 
     def _interrupts(self, job: Job) -> bool:

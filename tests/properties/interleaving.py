@@ -148,9 +148,9 @@ class Interleaving:
             found += [
                 partial(heart.deliver_load if flight.landed else heart.perform_load, flight) for flight in heart.flights
             ]
-            if heart.heart.has_loads:
+            if bool(heart.heart.missing):
                 found.append(heart.ask)
-                found += [partial(heart.ask, job) for job in heart.jobs if heart.heart.can_load(job)]
+                found += [partial(heart.ask, job) for job in heart.jobs if heart.heart.missing.can_load(job)]
         if len(self.calls) < len(self.programs):
             found += [partial(self._call, heart, burst) for heart in self.hearts for burst in (1, 3)]
         return found

@@ -1,0 +1,66 @@
+"""Commands that are decided together: their states, their one append, and what each of them gets of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from factfold.events import new_event_ids
+from factfold.job import Job
+from factfold.overlay import Overlay
+from factfold.storage.base import Append, Appended, Check, NewEvent, StoredEvent
+
+
+class Batch:
+    """A batch: its jobs, in the order in which they ran. `append` is what was sent for them, `answer` what came back.
+
+    `slow`: running them took so long that nobody should have to wait for it.
+    """
+
+    __slots__ = ("answer", "append", "jobs", "overlay", "slow")
+
+    def __init__(self, overlay: Overlay) -> None:
+        self.jobs: list[Job] = []
+        self.overlay = overlay
+        self.append: Append | None = None
+        self.answer: Appended | None = None
+        self.slow = False
+
+    def to_append(self, check: Check) -> Append:
+        """All that the jobs have appended, under the boundary of all that they have read."""
+        ids = iter(new_event_ids(len(self.overlay.events)))
+        events = [
+            NewEvent(
+                next(ids),
+                pending.event_type.name,
+                pending.event_type.version,
+                pending.stored,
+                job.metadata,
+                pending.streams,
+            )
+            for job in self.jobs
+            for pending in job.events
+        ]
+        return Append(tuple(events), check)
+
+    def stored(self, answer: Appended) -> list[StoredEvent]:
+        """The events of the append as they stand in the log."""
+        assert self.append is not None
+        versions = dict(answer.versions)
+        stored: list[StoredEvent] = []
+        for position, new in enumerate(self.append.events, answer.first):
+            at: dict[str, int] = {}
+            for stream in new.streams:
+                at[stream] = versions[stream] = versions[stream] + 1
+            stored.append(
+                StoredEvent(
+                    position, new.id, new.type, new.type_version, new.data, new.metadata, at, answer.recorded_at
+                )
+            )
+        return stored
+
+    def deliver(self, stored: Sequence[StoredEvent]) -> None:
+        """Gives each job those that are its own."""
+        index = 0
+        for job in self.jobs:
+            job.stored = stored[index : index + len(job.events)]
+            index += len(job.events)
