@@ -437,6 +437,11 @@ def test_migrate_makes_a_schema_and_repeats_no_password(postgres_server: Postgre
         made = CliRunner().invoke(app, ["migrate", url])
         assert made.exit_code == 0, made.output
         assert PASSWORD not in made.output
+    looked = CliRunner().invoke(app, ["verify", url])
+    assert_refused(looked, "no namespace 'default'", "none at all")
+    assert PASSWORD not in looked.output
+    with Store(url) as store:
+        store.head()
     assert CliRunner().invoke(app, ["verify", url]).output == "whole: 0 events in 0 streams\n"
 
 

@@ -15,8 +15,10 @@ from typing import Any, LiteralString
 import psycopg
 import pytest
 from psycopg import sql
+from typer.testing import CliRunner
 
 from factfold import Store, Transaction
+from factfold.cli.app import app
 from factfold.errors import (
     AppendRefusedError,
     FactfoldError,
@@ -107,6 +109,22 @@ def test_sixteen_may_open_an_empty_database_at_once(direct: Postgres, schema: Sc
         for engine in engines:
             engine.close()
     assert schema.run("SELECT version FROM {}.migrations") == [(VERSION,)]
+
+
+def test_its_namespaces_are_told_and_none_is_made(direct: Postgres, schema: Schema) -> None:
+    assert direct.namespaces() == []
+    assert schema.run("SELECT count(*) FROM pg_namespace WHERE nspname = %s", schema.name) == [(0,)]
+    with Store(direct) as store:
+        store.namespace("tenant é").head()
+        store.head()
+    assert direct.namespaces() == ["default", "tenant é"]
+
+
+def test_the_command_line_looks_into_no_namespace_that_is_not_there(postgres_server: PostgresServer) -> None:
+    result = CliRunner().invoke(app, ["log", postgres_server.url, "--namespace", "nowhere"])
+    assert result.exit_code == 2
+    assert "no namespace 'nowhere'" in result.stderr
+    assert "nowhere" not in Postgres(postgres_server.url).namespaces()
 
 
 def test_people_see_the_log_in_a_view(direct: Postgres, schema: Schema) -> None:

@@ -101,5 +101,5 @@ def _existing(url: str, namespace: str) -> Storage:
             fail(f"{url}: the file {str(path)!r} is empty, no store has used it yet")
     if isinstance(storage, Inspectable) and namespace not in (present := storage.namespaces()):
         others = ", ".join(map(repr, present[:NAMED])) + (f" and {len(present) - NAMED} more" * (len(present) > NAMED))
-        fail(f"{url} has no namespace {namespace!r}, it has {others or 'none at all'}")
+        fail(f"{storage.name} has no namespace {namespace!r}, it has {others or 'none at all'}")
     return storage

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 from weakref import WeakSet
 
@@ -11,7 +11,7 @@ from factfold.errors import FactfoldError
 from factfold.storage import _fork
 from factfold.storage._postgres_log import Questions
 from factfold.storage._postgres_news import Announcer, Listener
-from factfold.storage._postgres_schema import Statements, adding_namespace, opening
+from factfold.storage._postgres_schema import Statements, Steps, adding_namespace, listing_namespaces, opening
 from factfold.storage._postgres_sessions import Session, Sessions
 from factfold.storage._postgres_wire import ConnectionLostError, ServerError
 from factfold.storage._postgres_writing import Connect, Writes, Writing
@@ -38,6 +38,24 @@ _inherited: list[object] = []
 """Connections of a parent process. They are kept for ever: closing them here would end the parent's sessions."""
 
 
+def namespaces_in(options: Postgres) -> list[str]:
+    """The names of all namespaces of a database, which is left as it is."""
+    return _asked_once(options, Sessions(options), listing_namespaces)
+
+
+def _asked_once(options: Postgres, sessions: Sessions, what: Callable[[str, int, str], Steps[R]]) -> R:
+    """Asks something of the schema, in a session of its own."""
+    session = sessions.connect(patiently=False)
+    try:
+        return session.follow(what(options.schema, session.server_version, options.name))
+    except ServerError as error:
+        raise sessions.meaning(error) from error
+    except ConnectionLostError as error:
+        raise sessions.lost(error) from error
+    finally:
+        session.close()
+
+
 class PostgresEngine:
     """An opened database."""
 
@@ -55,16 +73,7 @@ class PostgresEngine:
     def opened(cls, options: Postgres) -> PostgresEngine:
         """Connects and brings the schema up to date."""
         sessions = Sessions(options)
-        session = sessions.connect(patiently=False)
-        try:
-            capabilities = session.follow(opening(options.schema, session.server_version, options.name))
-        except ServerError as error:
-            raise sessions.meaning(error) from error
-        except ConnectionLostError as error:
-            raise sessions.lost(error) from error
-        finally:
-            session.close()
-        return cls(options, sessions, capabilities)
+        return cls(options, sessions, _asked_once(options, sessions, opening))
 
     def log(self, namespace: str) -> PostgresLog:
         """One namespace, made when it does not exist yet."""

@@ -96,6 +96,15 @@ def adding_namespace(schema: str, namespace: str) -> Steps[None]:
         yield _ask(added, _all, namespace.encode())
 
 
+def listing_namespaces(schema: str, server_version: int, name: str) -> Steps[list[str]]:
+    """The names of all namespaces, none where there is no schema yet. Makes and changes nothing."""
+    check_server(server_version, name)
+    if not (yield from _version(schema, name)):
+        return []
+    listed = _sql("list_namespaces", f"SELECT name FROM {quoted(schema)}.namespaces ORDER BY name", 0)
+    return [text.decode() for (text,) in (yield _ask(listed, _all))]
+
+
 # -- Announcements -----------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ event loop) ask the questions of `_postgres_log` over connections that `_postgre
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -88,6 +89,14 @@ class Postgres:
         except ImportError as error:
             raise missing_driver(self.name, error) from error
         return PostgresEngine.opened(self)
+
+    def namespaces(self) -> Sequence[str]:
+        """The names of the namespaces, none where there is no schema yet. Raises the same; makes nothing."""
+        try:
+            from factfold.storage._postgres_engine import namespaces_in
+        except ImportError as error:
+            raise missing_driver(self.name, error) from error
+        return namespaces_in(self)
 
     async def open_async(self) -> AsyncEngine:
         """Connects for the running event loop, and brings the schema up to date. Raises the same."""
