@@ -31,7 +31,7 @@ from factfold.errors import (
 )
 from factfold.storage._postgres_migrations import VERSION
 from factfold.storage._postgres_schema import check_server
-from factfold.storage._postgres_wire import Question, Statement
+from factfold.storage._postgres_wire import Question, Script, Statement
 from factfold.storage.base import (
     EMPTY,
     NEWS_BYTES,
@@ -330,6 +330,17 @@ def test_a_missing_driver_is_named_with_its_extra(tmp_path: Path) -> None:
     said = subprocess.run(command, check=False, capture_output=True, text=True, timeout=60)
     assert f"{MissingDriverError.__name__}: postgresql://localhost/bank" in said.stderr
     assert "pip install 'factfold[postgres]'" in said.stderr
+
+
+def test_a_pooler_that_was_not_told_of_is_guessed(direct: Postgres) -> None:
+    with opened(direct) as log:
+        scribe = Scribe(log)
+        scribe.write(new("a:1"))
+        inside: Any = log
+        inside._writing._session.ask(Script(b"DEALLOCATE ALL"))  # as another client of a pooler would
+        with pytest.raises(StorageError, match="pooler=true"):
+            log.append(appending([new("a:1")], scribe.head))
+        scribe.assert_unchanged()
 
 
 # -- Odd and large payloads --------------------------------------------------------------------------------------------

@@ -17,9 +17,6 @@ from factfold.errors import (
 )
 from factfold.storage._postgres_wire import ServerError
 
-UNKNOWN_PREPARED = "26000"
-"""The SQLSTATE of a prepared statement that the server does not have."""
-
 _REFUSED = ("22", "54")
 """Classes of SQLSTATE that are about the values: data exceptions, and limits of the program."""
 
@@ -28,8 +25,8 @@ _DAMAGED = ("23", "XX")
 
 _FULL = ("53100", "53200")
 _ABSENT = ("3F000", "42P01", "42883", "42704", "42703")
-_UNUSABLE = ("28000", "28P01", "3D000", "42501")
-"""Wrong role or password, no such database, no right: waiting does not help."""
+_PREPARED = ("26000", "42P05")
+"""A prepared statement is not there, or another one has its name: the session is not the one that prepared it."""
 
 
 def meaning(error: ServerError, name: str) -> FactfoldError:
@@ -53,6 +50,11 @@ def meaning(error: ServerError, name: str) -> FactfoldError:
         return StorageFormatError(
             f"{name}: a table or function of the schema is missing ({said}). It was dropped, or changed by something "
             "else than factfold. Restore it, or open the store again."
+        )
+    if error.state in _PREPARED:
+        return StorageError(
+            f"{name}: prepared statements do not last here, nothing was written ({said}). A pooler in transaction mode "
+            "stands in between: say so with Postgres(pooler=True), or ?pooler=true in the url."
         )
     if error.state.startswith(_DAMAGED):
         return StorageFormatError(
