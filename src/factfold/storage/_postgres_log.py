@@ -222,7 +222,7 @@ class Questions:
                 slot: int = row[0]
                 if slot > 0:
                     if row[3] is None:
-                        versions[slot - 1] = row[1] or 0
+                        versions[slot - 1] = row[1]
                     else:
                         events[slot - 1].append(_stored(row))
             room = load.limit

@@ -12,10 +12,11 @@
 -- A row of an answer: an event, or what there is to say beside the events.
 --
 -- Slot 0 holds the news (what others appended), slots 1, 2, ... what was asked for under these numbers. In these slots
--- a row without a type says how long a stream is: its version is in `position`. The last row of an answer has slot -1:
--- its `type` is the verdict, `position` and `id` are the head (in an answer 'diverged', what was found in its place),
--- `data` are the indices of the selections that are touched, counted from 1, and `metadata` the versions that the
--- streams of an append had before, where the asker may have been wrong about them; both as JSON arrays.
+-- a row without a type says how long a stream is, if it is there: its version is in `position`. The last row of an
+-- answer has slot -1: its `type` is the verdict, `position` and `id` are the head (in an answer 'diverged', what was
+-- found in its place), `data` are the indices of the selections that are touched, counted from 1, and `metadata` the
+-- versions that the streams of an append had before, where the asker may have been wrong about them; both as JSON
+-- arrays.
 CREATE TYPE factfold.answer AS (
     slot integer,
     position bigint,

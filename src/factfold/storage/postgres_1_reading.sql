@@ -68,7 +68,9 @@ BEGIN
             GET DIAGNOSTICS brought = ROW_COUNT;
             room := greatest(room - brought, 0);
         END IF;
-        RETURN NEXT ROW(wanted.index, last, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::factfold.answer;
+        IF last IS NOT NULL THEN
+            RETURN NEXT ROW(wanted.index, last, NULL, NULL, NULL, NULL, NULL, NULL, NULL)::factfold.answer;
+        END IF;
     END LOOP;
     IF after_position IS NULL THEN
         RETURN QUERY SELECT * FROM factfold.compare(ns, 0, NULL, '{}', '{}', '{}', false);
