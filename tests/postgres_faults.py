@@ -41,9 +41,11 @@ def settle(server: PostgresServer) -> None:
     )
 
 
-def statements_begun(server: PostgresServer) -> dict[int, object]:
-    """When each connection of a store has begun its newest statement, by process id."""
-    return dict(server.sql("SELECT pid, query_start FROM pg_stat_activity WHERE usename = %s", ROLE))
+def appends_begun(server: PostgresServer) -> dict[int, object]:
+    """When each connection of a store whose newest statement is an append has begun it, by process id."""
+    return dict(
+        server.sql("SELECT pid, query_start FROM pg_stat_activity WHERE usename = %s AND query LIKE '%%append%%'", ROLE)
+    )
 
 
 @contextmanager

@@ -7,7 +7,6 @@ one of unknown outcome is there at most once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import pytest
 
@@ -99,8 +98,9 @@ def answers_are_held_back_until_callers_give_up(server: PostgresServer, proxy: P
 
 def requests_are_held_back_and_arrive_late(server: PostgresServer, proxy: Proxy, working: Callers) -> None:
     for _ in range(2):
+        sent = proxy.watch("requests", APPEND)
         proxy.stall("requests")
-        working.wait(partial(proxy.has_received_more, "requests", proxy.received["requests"]), "a request")
+        working.wait(sent.is_set, "an append")
         proxy.abandon()
         proxy.resume()
         working.go_on()

@@ -71,6 +71,7 @@ class Proxy:
         self._delay = 0.0
         self._stalled: set[Direction] = set()
         self._traps: list[Trap] = []
+        self._watched: list[tuple[Direction, bytes, threading.Event]] = []
         self._links: set[_Link] = set()
         self._abandoned: set[_Link] = set()
         self._pumps: set[asyncio.Task[None]] = set()
@@ -96,10 +97,6 @@ class Proxy:
     def connections(self) -> int:
         """How many connections there are."""
         return len(self._links)
-
-    def has_received_more(self, direction: Direction, than: int) -> bool:
-        """Whether more than so many bytes came in this direction since the beginning."""
-        return self.received[direction] > than
 
     def cut(self) -> None:
         """Cuts all connections, on both sides, at once."""
@@ -138,6 +135,12 @@ class Proxy:
         trap = Trap(direction, text, part)
         self._traps.append(trap)
         return trap
+
+    def watch(self, direction: Direction, text: bytes) -> threading.Event:
+        """Is set when a message that holds the text has come, forwarded or not."""
+        seen = threading.Event()
+        self._watched.append((direction, text, seen))
+        return seen
 
     # -- In the thread -------------------------------------------------------------------------------------------------
 
@@ -207,6 +210,9 @@ class Proxy:
         try:
             while chunk := await reader.read(CHUNK):
                 self.received[direction] += len(chunk)
+                for watched, text, seen in self._watched:
+                    if watched == direction and text in chunk:
+                        seen.set()
                 if self._delay:
                     await asyncio.sleep(self._delay)
                 await link.gates[direction].wait()
