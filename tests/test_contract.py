@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,5 +29,12 @@ class TestSQLite(StorageContract):
 
 class TestPostgres(StorageContract):
     @pytest.fixture
-    def storage(self, postgres_server: PostgresServer, postgres_schema: str) -> Storage:
-        return Postgres(postgres_server.url, schema=postgres_schema)
+    def storage(self, direct: Postgres) -> Storage:
+        return direct
+
+
+class TestPostgresOfAnotherVersion(StorageContract):
+    @pytest.fixture
+    def storage(self, other_postgres_server: PostgresServer) -> Iterator[Storage]:
+        with other_postgres_server.fresh_schema() as schema:
+            yield Postgres(other_postgres_server.url, schema=schema)
