@@ -8,7 +8,6 @@ no lock outlives it, and no answer is taken for that of another question.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Sequence
 from typing import TypeVar, overload
@@ -19,23 +18,29 @@ import psycopg
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_schema import Steps
 from factfold.storage._postgres_sessions import FIRST_PAUSE, PATIENCE, connection_parameters
-from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire, announced
+from factfold.storage._postgres_wire import (
+    Connected,
+    ConnectionLostError,
+    Question,
+    Row,
+    Script,
+    ServerError,
+    Wire,
+    announced,
+)
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")
 
-_OPEN = (psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR)
 
-
-class AsyncSession:
+class AsyncSession(Connected):
     """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
 
     def __init__(self, connection: psycopg.AsyncConnection, options: Postgres) -> None:
+        super().__init__(connection.pgconn)
         self._connection = connection
-        self._pgconn = connection.pgconn
         self._timeout = options.timeout
         self._loop = asyncio.get_running_loop()
-        self._process = os.getpid()
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._noticed: asyncio.Future[None] | None = None
@@ -52,21 +57,6 @@ class AsyncSession:
             options.url, autocommit=True, prepare_threshold=None, **connection_parameters(options)
         )
         return cls(connection, options)
-
-    @property
-    def server_version(self) -> int:
-        """As `server_version_num` says it."""
-        return self._pgconn.server_version
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has ended, as far as is known."""
-        return self._pgconn.status != psycopg.pq.ConnStatus.OK
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return self._pgconn.transaction_status in _OPEN
 
     def is_usable(self) -> bool:
         """Whether it is open: the loop tells when it ends."""

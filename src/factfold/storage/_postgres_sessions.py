@@ -23,12 +23,19 @@ import psycopg
 
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_schema import Steps
-from factfold.storage._postgres_wire import ConnectionLostError, Question, Row, Script, ServerError, Wire, announced
+from factfold.storage._postgres_wire import (
+    Connected,
+    ConnectionLostError,
+    Question,
+    Row,
+    Script,
+    ServerError,
+    Wire,
+    announced,
+)
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")
-
-_OPEN = (psycopg.pq.TransactionStatus.INTRANS, psycopg.pq.TransactionStatus.INERROR)
 
 PATIENCE = 5.0
 """For how many seconds `close` waits for the questions that are being asked."""
@@ -47,16 +54,16 @@ def connection_parameters(options: Postgres) -> dict[str, Any]:
     return parameters
 
 
-class Session:
+class Session(Connected):
     """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
 
     def __init__(self, connection: psycopg.Connection, options: Postgres) -> None:
+        super().__init__(connection.pgconn)
         self._process = os.getpid()
         self._using = threading.Lock()  # Held while a question is asked: nobody else closes it meanwhile.
         self._timeout = options.timeout
         self._connection = connection
-        self.wire = Wire(self._connection.pgconn, prepares=not options.pooler)
-        self._pgconn = self._connection.pgconn
+        self.wire = Wire(self._pgconn, prepares=not options.pooler)
         self._incoming = select.poll()
         self._incoming.register(self._pgconn.socket, select.POLLIN)
         self._both = select.poll()
@@ -122,21 +129,6 @@ class Session:
         except StopIteration as end:
             result: R = end.value
             return result
-
-    @property
-    def server_version(self) -> int:
-        """As `server_version_num` says it."""
-        return self._pgconn.server_version
-
-    @property
-    def closed(self) -> bool:
-        """Whether it has ended, as far as is known."""
-        return self._pgconn.status != psycopg.pq.ConnStatus.OK
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is open."""
-        return self._pgconn.transaction_status in _OPEN
 
     def is_usable(self) -> bool:
         """Whether it is open, as far as can be told without asking the server. One that is not is closed."""

@@ -134,6 +134,33 @@ class ConnectionLostError(Exception):
         self.sent = sent
 
 
+# -- Sessions ----------------------------------------------------------------------------------------------------------
+
+_OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
+
+
+class Connected:
+    """What threads and event loops can tell of a session without asking the server."""
+
+    def __init__(self, pgconn: PGconn) -> None:
+        self._pgconn = pgconn
+
+    @property
+    def server_version(self) -> int:
+        """As `server_version_num` says it."""
+        return self._pgconn.server_version
+
+    @property
+    def closed(self) -> bool:
+        """Whether it has ended, as far as is known."""
+        return self._pgconn.status != pq.ConnStatus.OK
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open."""
+        return self._pgconn.transaction_status in _OPEN
+
+
 # -- The wire ----------------------------------------------------------------------------------------------------------
 
 _ADAPTERS = AdaptersMap(psycopg.adapters)
