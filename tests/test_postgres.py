@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import subprocess
@@ -58,6 +59,7 @@ from factfold.testing.contract.scribe import (
     several,
 )
 from tests.ledger import Renamed, accounts, deposit, owners
+from tests.racing import eventually, soon, start
 from tests.servers.postgres import ROLE, PostgresServer
 
 
@@ -430,6 +432,20 @@ def test_large_events_and_large_appends(direct: Postgres) -> None:
         assert facts(read_log(log)) == facts(scribe.events)
 
 
+def test_an_append_that_the_server_would_not_take_is_refused(direct: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factfold.storage._postgres_log.LARGEST_MESSAGE", 10_000)
+    with opened(direct) as log:
+        scribe = Scribe(log)
+        scribe.write(new("a:1"))
+        for held in (False, True):
+            if held:
+                log.lock(asking(scribe.head))
+            with pytest.raises(AppendRefusedError, match="PostgreSQL takes at most 10,000 at once"):
+                log.append(appending([new("a:1", data=json.dumps("x" * 10_000).encode())], scribe.head))
+        scribe.write(new("a:1"))
+        scribe.assert_unchanged()
+
+
 # -- Namespaces --------------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +468,54 @@ def test_a_writer_holds_up_its_own_namespace_only(direct: Postgres) -> None:
         one.lock(asking(EMPTY))
         Scribe(other).write(new("a:1"))
         one.unlock()
+
+
+# -- Announcements -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who listens does not look by himself while the test lasts."""
+    for module in ("_postgres_news", "_postgres_async_news"):
+        monkeypatch.setattr(f"factfold.storage.{module}.POLL", 60.0)
+
+
+@pytest.mark.usefixtures("nobody_looks")
+def test_who_waits_is_told_of_each_append(direct: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also of the last one of many, which are announced together."""
+    monkeypatch.setattr("factfold.storage._postgres_news.INTERVAL", 0.2)
+    with opened(direct) as log, opened(direct) as other:
+        waiting = start(log.wait, 0, 30.0)
+        for number in range(1, 6):
+            eventually(lambda: log._listener._session is not None)  # type: ignore[attr-defined]  # it listens by now
+            other.append(appending([new("a:1")], other.head()))
+            if number == 1:
+                assert waiting.result() == 1
+                waiting = start(log.wait, 4, 30.0)
+        assert waiting.result() == 5
+
+
+@pytest.mark.usefixtures("nobody_looks")
+async def test_a_task_that_waits_is_told_of_each_append(direct: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factfold.storage._postgres_async_news.INTERVAL", 0.2)
+    engine, elsewhere = await direct.open_async(), await direct.open_async()
+    log, other = await engine.log("default"), await elsewhere.log("default")
+    waiting = asyncio.create_task(log.wait(0, 30.0))
+    await soon(lambda: log._listener._session is not None)  # type: ignore[attr-defined]  # it listens by now
+    async with asyncio.timeout(20):
+        for number in range(1, 6):
+            await other.append(appending([new("a:1")], await other.head()))
+            if number == 1:
+                assert await waiting == 1
+                waiting = asyncio.create_task(log.wait(4, 30.0))
+        assert await waiting == 5
+    await engine.close()
+    await elsewhere.close()
+
+
+def test_nothing_is_announced_within_an_append(direct: Postgres) -> None:
+    """NOTIFY would let the whole server commit one transaction at a time, if it were."""
+    assert "notify" not in direct.sql().lower()
 
 
 # -- What is damaged ---------------------------------------------------------------------------------------------------

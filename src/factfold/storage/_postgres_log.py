@@ -55,6 +55,9 @@ from factfold.storage.base import (
 VERIFY_PAGE = 1000
 """How many events or memberships `problems` asks for at once."""
 
+LARGEST_MESSAGE = 1_000_000_000
+"""Bytes of an append. A little more, and the server would end the connection without a word about why."""
+
 _ABOVE_ALL = 2**63 - 1
 _ALL_BUT_SYSTEM: tuple[tuple[bytes, Parameter], ...] = ((b"", b"$"), (b"%", None))
 """The ids below `$`, and those above all that begin with it."""
@@ -137,6 +140,12 @@ class Questions:
             texts(list(before)),
             array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
         )
+        size = sum(len(parameter) for parameter in parameters if parameter is not None)
+        if size > LARGEST_MESSAGE:
+            raise AppendRefusedError(
+                f"{self.name}: the append is {size:,} bytes, and PostgreSQL takes at most {LARGEST_MESSAGE:,} at once. "
+                "Nothing was written. Split the events, or keep large data elsewhere."
+            )
 
         def read(rows: Sequence[Row]) -> Appended | Conflict:
             _, position, id, verdict, _, _, corrected, _, recorded_at = rows[-1]
