@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from factfold.storage.memory import Memory
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
 from factfold.testing import StorageContract
-from tests.servers.postgres import PostgresServer
 
 
 class TestMemory(StorageContract):
@@ -31,10 +29,3 @@ class TestPostgres(StorageContract):
     @pytest.fixture
     def storage(self, direct: Postgres) -> Storage:
         return direct
-
-
-class TestPostgresOfAnotherVersion(StorageContract):
-    @pytest.fixture
-    def storage(self, other_postgres_server: PostgresServer) -> Iterator[Storage]:
-        with other_postgres_server.fresh_schema() as schema:
-            yield Postgres(other_postgres_server.url, schema=schema)
