@@ -43,10 +43,12 @@ from factfold.storage.base import (
     Log,
     LogPage,
     NewEvent,
+    Storage,
     StreamPage,
     Wanted,
 )
 from factfold.storage.postgres import Postgres
+from factfold.testing.contract.pages import PageContract
 from factfold.testing.contract.scribe import (
     Scribe,
     appending,
@@ -446,6 +448,18 @@ def test_an_append_that_the_server_would_not_take_is_refused(direct: Postgres, m
         scribe.assert_unchanged()
 
 
+# -- Long logs ---------------------------------------------------------------------------------------------------------
+
+
+class TestShortReach(PageContract):
+    """What is rare in a long log is looked for in several steps, and pages are as full as ever."""
+
+    @pytest.fixture(params=[1, 7])
+    def storage(self, request: pytest.FixtureRequest, direct: Postgres, monkeypatch: pytest.MonkeyPatch) -> Storage:
+        monkeypatch.setattr("factfold.storage._postgres_log.REACH", request.param)
+        return direct
+
+
 # -- Namespaces --------------------------------------------------------------------------------------------------------
 
 
@@ -582,8 +596,8 @@ def _pages_looked_at(log: Any) -> dict[str, int]:
         "head": questions.head(),
         "check": questions.check(asking(after, hot, selection("hot:1", "Rare"))),
         "load": questions.load(loading(Wanted(hot, max(0, _version(log) - 3)), after=after)),
-        "read": questions.read(LogPage(max(0, after.position - 3), 3)),
-        "read backwards": questions.read(LogPage(None, 3, backwards=True)),
+        "read": next(questions.read(LogPage(max(0, after.position - 3), 3))),
+        "read backwards": next(questions.read(LogPage(None, 3, backwards=True))),
         "read_stream": questions.read_stream(StreamPage(hot, max(0, _version(log) - 3), 3)),
         "read_stream backwards": questions.read_stream(StreamPage(hot, None, 3, backwards=True)),
         "resolve": questions.resolve(moved),

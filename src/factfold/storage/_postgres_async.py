@@ -175,7 +175,7 @@ class AsyncPostgresLog:
         return await self._sessions.ask(self._questions.load(load))
 
     async def read(self, page: LogPage) -> Sequence[StoredEvent]:
-        return await self._sessions.ask(self._questions.read(page))
+        return await self._sessions.follow(self._questions.read(page))
 
     async def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
         return await self._sessions.ask(self._questions.read_stream(page))

@@ -16,7 +16,7 @@ from weakref import WeakSet
 import psycopg
 
 from factfold.storage._postgres_errors import Place
-from factfold.storage._postgres_schema import Steps
+from factfold.storage._postgres_schema import Reads, Steps
 from factfold.storage._postgres_sessions import FIRST_PAUSE, PATIENCE, connection_parameters
 from factfold.storage._postgres_wire import (
     Connected,
@@ -270,19 +270,15 @@ class AsyncSessions(Place):
         finally:
             self._end(session)
 
-    async def follow(self, steps: Steps[R]) -> R:
-        """Asks all questions of `steps` through one of the sessions that are lent."""
-        await self._begin()
-        session: AsyncSession | None = None
+    async def follow(self, reads: Reads[R]) -> R:
+        """Asks all questions of `reads`."""
         try:
-            session = self._idle_one() or await self.connect()
-            return await session.follow(steps)
-        except ServerError as error:
-            raise self.meaning(error) from error
-        except ConnectionLostError as error:
-            raise self.lost(error) from error
-        finally:
-            self._end(session)
+            question = next(reads)
+            while True:
+                question = reads.send(await self.ask(question))
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
     async def _begin(self) -> None:
         """Waits for the permission to use a session."""

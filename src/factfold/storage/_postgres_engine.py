@@ -179,7 +179,7 @@ class PostgresLog:
         return self._sessions.ask(self._questions.load(load))
 
     def read(self, page: LogPage) -> Sequence[StoredEvent]:
-        return self._sessions.ask(self._questions.read(page))
+        return self._sessions.follow(self._questions.read(page))
 
     def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
         return self._sessions.ask(self._questions.read_stream(page))

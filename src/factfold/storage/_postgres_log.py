@@ -13,7 +13,7 @@ from uuid import UUID
 import msgspec
 
 from factfold.errors import AppendRefusedError, LogDivergedError, StorageFormatError
-from factfold.storage._postgres_schema import Statements, Steps
+from factfold.storage._postgres_schema import Reads, Statements
 from factfold.storage._postgres_wire import (
     INT4,
     INT8,
@@ -57,6 +57,9 @@ VERIFY_PAGE = 1000
 
 LARGEST_MESSAGE = 1_000_000_000
 """Bytes of an append. A little more, and the server would end the connection without a word about why."""
+
+REACH = 100_000
+"""How many positions one question about the log looks at."""
 
 _ABOVE_ALL = 2**63 - 1
 _ALL_BUT_SYSTEM: tuple[tuple[bytes, Parameter], ...] = ((b"", b"$"), (b"%", None))
@@ -245,23 +248,23 @@ class Questions:
 
         return Question(self._sql.load, parameters, read)
 
-    def read(self, page: LogPage) -> Question[Sequence[StoredEvent]]:
+    def read(self, page: LogPage) -> Reads[Sequence[StoredEvent]]:
+        """Asks as often as is needed to fill the page, or to reach the end."""
         first = later = None
         if page.category is not None:
             start = _encode(f"{page.category}:")[:-1]
             first, later = b"{" + start, b"," + start
-        above_all = page.backwards and page.after is None
-        parameters = (
-            self._namespace,
-            int8(_ABOVE_ALL if above_all else page.after or 0),
-            int4(page.limit),
-            _types(page.types),
-            boolean(page.system),
-            first,
-            later,
-            boolean(page.backwards),
-        )
-        return Question(self._sql.read_log, parameters, _all_stored)
+        filters = (_types(page.types), boolean(page.system), first, later, boolean(page.backwards), int8(REACH))
+        above = _ABOVE_ALL if page.backwards and page.after is None else page.after or 0
+        found: list[StoredEvent] = []
+        while True:
+            size = int4(page.limit - len(found))
+            rows = yield Question(self._sql.read_log, (self._namespace, int8(above), size, *filters), _rows)
+            found += map(_stored, rows[:-1])
+            head: int = rows[-1][1]
+            above = min(above, head + 1) - REACH if page.backwards else above + REACH
+            if len(found) == page.limit or (above <= 1 if page.backwards else above >= head):
+                return found
 
     def read_stream(self, page: StreamPage) -> Question[Sequence[StoredEvent]]:
         above_all = page.backwards and page.after_version is None
@@ -275,8 +278,8 @@ class Questions:
         )
         return Question(self._sql.read_stream, parameters, _all_stored)
 
-    def streams(self, category: str | None, after: str, limit: int) -> Steps[Sequence[StreamInfo]]:
-        """Steps, since the streams of the library itself stand in the middle of the others."""
+    def streams(self, category: str | None, after: str, limit: int) -> Reads[Sequence[StreamInfo]]:
+        """Asks twice, since the streams of the library itself stand in the middle of the others."""
         ranges: tuple[tuple[bytes, Parameter], ...]
         ranges = _ALL_BUT_SYSTEM if category is None else ((f"{category}:".encode(), f"{category};".encode()),)
         found: list[StreamInfo] = []
@@ -295,7 +298,7 @@ class Questions:
             lambda rows: {key.decode(): value for key, value in rows},
         )
 
-    def problems(self) -> Steps[list[str]]:
+    def problems(self) -> Reads[list[str]]:
         """What events and memberships say of each other that is not so."""
         said: list[str] = []
         head = yield self.head()

@@ -16,7 +16,10 @@ from factfold.storage.base import Capabilities
 R = TypeVar("R")
 
 Steps: TypeAlias = Generator[Question[Any] | Script, Any, R]
-"""Questions, each sent the answer to it, or thrown the `ServerError`; and a result. Drivers do the asking."""
+"""What is asked of one session: each question is sent the answer to it, or thrown the `ServerError`; and a result."""
+
+Reads: TypeAlias = Generator[Question[Any], Any, R]
+"""What is asked of whichever sessions: each question is sent the answer to it."""
 
 OLDEST_SERVER = 140000
 """As `server_version_num` says it: PostgreSQL 14."""
@@ -52,7 +55,7 @@ class Statements:
             head=call("head", 1),
             look=call("look", 6),
             load=call("load", 7),
-            read_log=call("read_log", 8),
+            read_log=call("read_log", 9),
             read_stream=call("read_stream", 6),
             list_streams=call("list_streams", 5),
             get=call("get", 3),
@@ -87,7 +90,7 @@ def opening(schema: str, server_version: int, name: str, *, migrate: bool = True
     return Capabilities(locks=True, durable=flushes == b"on" and durable != b"off", shared=True)
 
 
-def adding_namespace(schema: str, namespace: str) -> Steps[None]:
+def adding_namespace(schema: str, namespace: str) -> Reads[None]:
     """Makes a namespace, unless it is there."""
     table = f"{quoted(schema)}.namespaces"
     found = _sql("find_namespace", f"SELECT id FROM {table} WHERE name = $1", 1)

@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 import psycopg
 
 from factfold.storage._postgres_errors import Place
-from factfold.storage._postgres_schema import Steps
+from factfold.storage._postgres_schema import Reads, Steps
 from factfold.storage._postgres_wire import (
     Connected,
     ConnectionLostError,
@@ -260,17 +260,15 @@ class Sessions(Place):
         finally:
             loan.end()
 
-    def follow(self, steps: Steps[R]) -> R:
-        """Asks all questions of `steps` through one of the sessions that are lent."""
-        loan = self.lend()
+    def follow(self, reads: Reads[R]) -> R:
+        """Asks all questions of `reads`."""
         try:
-            return self.session_for(loan).follow(steps)
-        except ServerError as error:
-            raise self.meaning(error) from error
-        except ConnectionLostError as error:
-            raise self.lost(error) from error
-        finally:
-            loan.end()
+            question = next(reads)
+            while True:
+                question = reads.send(self.ask(question))
+        except StopIteration as end:
+            result: R = end.value
+            return result
 
     def close(self) -> None:
         """Waits for the questions that are being asked, for a while, and ends all sessions."""

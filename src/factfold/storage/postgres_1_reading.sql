@@ -82,23 +82,28 @@ BEGIN
 END
 $$;
 
--- A page of the log: up to `size` events above `above`, or below it when `backwards`. `types` NULL: of all types.
+-- A part of the log: up to `size` events above `above`, or below it when `backwards`, looking at no more than `reach`
+-- positions: so that an answer is not long in coming, however rare is what is asked for. `types` NULL: of all types.
 -- `first` and `later`: how the JSON of the first, or of a later, stream of the category begins; NULL: of all
 -- categories. (A quotation mark inside an id is escaped, so that these texts occur nowhere else.)
 CREATE FUNCTION factfold.read_log(
     namespace_name text, above bigint, size integer, types text[], system boolean, first text, later text,
-    backwards boolean
+    backwards boolean, reach bigint
 ) RETURNS SETOF factfold.answer LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_generic_plan SET enable_seqscan = off SET enable_bitmapscan = off SET jit = off AS $$
 DECLARE
     ns integer;
+    last bigint;
 BEGIN
     SELECT n.id INTO ns FROM factfold.namespaces AS n WHERE n.name = namespace_name;
+    SELECT e.position INTO last FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1;
+    last := coalesce(last, 0);
     IF backwards THEN
+        above := least(above, last + 1);
         RETURN QUERY
             SELECT 1, e.position, e.id, e.type, e.type_version, e.data::text, e.metadata::text, e.streams, e.recorded_at
             FROM factfold.events AS e
-            WHERE e.namespace = ns AND e.position < above
+            WHERE e.namespace = ns AND e.position < above AND e.position >= above - reach
                 AND (types IS NULL OR e.type = ANY (types))
                 AND (system OR NOT starts_with(e.type, '$'))
                 AND (first IS NULL OR starts_with(e.streams, first) OR strpos(e.streams, later) > 0)
@@ -107,12 +112,13 @@ BEGIN
         RETURN QUERY
             SELECT 1, e.position, e.id, e.type, e.type_version, e.data::text, e.metadata::text, e.streams, e.recorded_at
             FROM factfold.events AS e
-            WHERE e.namespace = ns AND e.position > above
+            WHERE e.namespace = ns AND e.position > above AND e.position <= above + reach
                 AND (types IS NULL OR e.type = ANY (types))
                 AND (system OR NOT starts_with(e.type, '$'))
                 AND (first IS NULL OR starts_with(e.streams, first) OR strpos(e.streams, later) > 0)
             ORDER BY e.position LIMIT size;
     END IF;
+    RETURN NEXT factfold.verdict('read', last, NULL);
 END
 $$;
 
