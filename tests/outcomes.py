@@ -12,6 +12,7 @@ from typing import Any
 
 from factfold import (
     AsyncStore,
+    ConflictError,
     FactfoldError,
     OutcomeUnknownError,
     Receipt,
@@ -57,7 +58,7 @@ class Told:
     """What callers were told of their commands, by token; `done` counts those that were told that it is done."""
 
     acknowledged: dict[str, Receipt[tuple[int, ...]]] = field(default_factory=dict)
-    failed: dict[str, StoreUnavailableError] = field(default_factory=dict)
+    failed: dict[str, StoreUnavailableError | ConflictError] = field(default_factory=dict)
     unknown: dict[str, OutcomeUnknownError] = field(default_factory=dict)
     unexpected: list[BaseException] = field(default_factory=list)
 
@@ -67,7 +68,7 @@ class Told:
                 self.acknowledged[token] = outcome
             case OutcomeUnknownError():
                 self.unknown[token] = outcome
-            case StoreUnavailableError():
+            case StoreUnavailableError() | ConflictError():  # attempts that broke count, too
                 self.failed[token] = outcome
             case _:
                 self.unexpected.append(outcome)
