@@ -20,7 +20,7 @@ from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
 from tests.faults import PATIENCE
-from tests.ledger import accounts, balance, deposit
+from tests.ledger import Deposited, accounts, balance, deposit
 from tests.racing import eventually, start
 
 CHILDREN = 4
@@ -302,6 +302,37 @@ def async_stores(database: str) -> None:
     asyncio.run(main())
 
 
+def subscriptions(database: str) -> None:
+    """The child's ends with an error that says why, the parent's goes on; each subscribes anew as it likes."""
+    with Store(open_storage(database)) as store:
+        store.execute(deposit, "ann", 1)
+        subscription = store.subscribe(types=accounts, after=0)
+        assert next(subscription).position == 1
+        waiting = start(lambda: [next(subscription).position for _ in range(2)])
+        hub = subscription._hub
+        eventually(lambda: hub.sleepers)
+
+        def work() -> None:
+            for _ in range(2):
+                try:
+                    start(lambda: next(subscription)).result()
+                except StoreClosedError as error:
+                    assert "forked" in str(error), error
+                else:
+                    raise AssertionError("the parent's events are not the child's")
+            with store.subscribe(types=accounts) as own:
+                store.execute(deposit, "bob", 2)
+                assert start(lambda: next(own).event).result() == Deposited(2)
+            store.close()
+
+        child = in_child(work)
+        wait_for(child)
+        if database == "memory":
+            store.execute(deposit, "bob", 2)  # the child had a copy
+        store.execute(deposit, "ann", 3)
+        assert waiting.result() == [2, 3]
+
+
 PROGRAMS: dict[str, Callable[[str], None]] = {
     program.__name__: program
     for program in (
@@ -315,6 +346,7 @@ PROGRAMS: dict[str, Callable[[str], None]] = {
         multiprocessing_with_fork,
         while_a_stream_type_is_defined,
         async_stores,
+        subscriptions,
     )
 }
 
