@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import imports, memory, postgres, processes, profiles, reading, writing
+from benchmarks import delivery, imports, memory, postgres, processes, profiles, reading, snapshots, writing
 from benchmarks.harness import FULL, QUICK, TINY, Budget, Row
 from benchmarks.table import show
 
@@ -18,6 +18,8 @@ GROUPS: Mapping[str, Callable[[Budget, Path | None], list[Row]]] = {
     "writing": writing.rows,
     "processes": processes.rows,
     "reading": reading.rows,
+    "snapshots": snapshots.rows,
+    "delivery": delivery.rows,
     "postgres": postgres.rows,
 }
 BUDGETS = {"full": FULL, "quick": QUICK, "tiny": TINY}

