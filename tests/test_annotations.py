@@ -152,3 +152,20 @@ def test_the_same_local_name_means_the_nearest_one() -> None:
             return f
     """)
     assert module.define().event_types != (module.E,)
+
+
+def test_a_name_in_an_alias_that_is_a_text_is_found_with_the_alias() -> None:
+    source = """
+        from __future__ import annotations
+        from dataclasses import dataclass
+        from factfold import stream
+        @dataclass(frozen=True)
+        class Opened: pass
+        Events = "Opened | Missing"
+        @stream('x', initial=0)
+        def f(state: int, event: Events) -> int: return state
+    """
+    with pytest.raises(DefinitionError) as caught:
+        run(source)
+    found = "the name `Missing` in the alias `Events = 'Opened | Missing'`, used in `event: Events`, cannot be resolved"
+    assert found in str(caught.value)

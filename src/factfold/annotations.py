@@ -7,6 +7,8 @@ A fold says its state and its events in its annotations, and they are needed at 
 from __future__ import annotations
 
 import inspect
+import re
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -103,8 +105,22 @@ def _unresolved(target: object, error: Exception) -> DefinitionError:
             f"{describe(target)}: its annotations cannot be evaluated: {type(error).__name__}: {error}."
         )
     texts = [f"`{key}: {text}`" for key, text in _written(target).items() if isinstance(text, str) and name in text]
+    aliases = [one for one in _aliases(target) if name in one[2]]
+    texts += [f"the alias `{alias} = {text!r}`, used in `{used}`," for used, alias, text in aliases]
     shown = f" in {texts[0]}" if texts else ""
     return DefinitionError(f"{describe(target)}: the name `{name}`{shown} cannot be resolved at run time. {_CAUSE}.")
+
+
+def _aliases(target: object) -> Iterator[tuple[str, str, str]]:
+    """The texts that the annotations of a function or class name, and where: `Event = "Opened | Closed"`."""
+    module = sys.modules.get(getattr(target, "__module__", ""))
+    names: Mapping[str, object] = {} if module is None else vars(module)
+    for key, written in _written(target).items():
+        if isinstance(written, str):
+            for alias in re.findall(r"[^\W\d]\w*", written):
+                text = names.get(alias)
+                if isinstance(text, str):
+                    yield f"{key}: {written}", alias, text
 
 
 def _written(target: object) -> Mapping[str, object]:
