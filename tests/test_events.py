@@ -178,6 +178,12 @@ def test_a_system_category_begins_with_a_dollar() -> None:
         check_category("$$once", system=True)
 
 
+def test_an_event_decorator_without_parentheses_says_so() -> None:
+    misplaced: Any = event
+    with pytest.raises(DefinitionError, match=r"@event on Opened: it has parentheses, as in @event\(name=\.\.\.\)"):
+        misplaced(type("Opened", (), {}))
+
+
 # -- Metadata ----------------------------------------------------------------------------------------------------------
 
 
@@ -259,7 +265,8 @@ def test_metadata_goes_with_a_copied_context_into_a_thread() -> None:
         ({"extra": {"a": object}}, "extra['a'] is no JSON value"),
         ({"extra": {1: "a"}}, "a key of extra is a string, not 1 (int)"),
         ({"extra": {"a": {None: "a"}}}, "a key of extra['a'] is a string, not None (NoneType)"),
-        ({"extra": {"a": "\x1b"}}, "extra['a']='\\x1b' holds a control character"),
+        ({"extra": {"a": "\x00"}}, "extra['a']='\\x00' holds U+0000"),
+        ({"extra": {"a": ["\udfff"]}}, "extra['a'][0]='\\udfff' holds U+0000 or half a surrogate pair"),
         ({"extra": {"a\x7f": 1}}, "holds a control character"),
     ],
 )
@@ -272,6 +279,13 @@ def test_metadata_that_cannot_be_stored_is_refused_before_the_block_runs(
     assert message in str(caught.value)
     assert not ran
     assert current_metadata() == b"{}"
+
+
+def test_extra_holds_texts_of_several_lines() -> None:
+    trace = "line 1\r\n\tline 2\x1b[0m\x7f"
+    with metadata(extra={"trace": trace, "lines": [trace]}):
+        assert current().extra == {"trace": trace, "lines": [trace]}
+        assert decode_metadata(current_metadata()) == current()
 
 
 def test_later_changes_to_the_extra_that_was_given_do_not_matter() -> None:

@@ -32,6 +32,8 @@ JSON: TypeAlias = "bool | int | float | str | Sequence[JSON] | Mapping[str, JSON
 _DECLARATION = "__factfold_event__"
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """Control characters, and halves of surrogate pairs: no name, id or text of metadata holds one."""
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
+"""What not every engine can store in a text: a trace of several lines is none of it."""
 _CATEGORY = re.compile(r"[a-z][a-z0-9_.]*")
 NAME_LIMIT = 128
 CATEGORY_LIMIT = 64
@@ -45,13 +47,17 @@ class Declaration(Struct, frozen=True):
     streams: tuple[str, ...] = ()
 
 
-def event(*, name: str | None = None, version: int = 1, streams: Sequence[str] = ()) -> Callable[[type[T]], type[T]]:
+def event(
+    misplaced: None = None, /, *, name: str | None = None, version: int = 1, streams: Sequence[str] = ()
+) -> Callable[[type[T]], type[T]]:
     """Declares how an event class is stored. Without it, the class name is the stored name.
 
     `name`: the stored type name, up to 128 characters: keep it when the class is renamed. `version`: of the class's
     fields, 1-based. `streams`: the categories that every append of this event must name (it may name others, too).
-    A subclass does not inherit it. Raises DefinitionError.
+    A subclass does not inherit it. Raises DefinitionError, also where it stands above a class without parentheses.
     """
+    if misplaced is not None:
+        raise DefinitionError(f"@event on {_class_name(misplaced)}: it has parentheses, as in @event(name=...).")
 
     def declare_event(cls: type[T]) -> type[T]:
         where = f"@event on {_class_name(cls)}"
@@ -254,7 +260,9 @@ def _json(value: object, path: str) -> JSON:
         if math.isfinite(value):
             return value
     elif isinstance(value, str):
-        return _text(path, value)
+        if _NO_TEXT.search(value):
+            raise EncodingError(f"metadata: {path}={value!r} holds U+0000 or half a surrogate pair.")
+        return value
     elif _is_mapping(value):
         return {_text(f"a key of {path}", key): _json(item, f"{path}[{key!r}]") for key, item in value.items()}
     elif _is_list(value):

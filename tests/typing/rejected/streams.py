@@ -57,7 +57,7 @@ accounts.of(Opened("ann"))  # type: ignore[arg-type]
 
 # -- Events ------------------------------------------------------------------------------------------------------------
 
-event("account.opened")  # type: ignore[call-arg]
+event("account.opened")  # type: ignore[arg-type]
 event(name=Opened)  # type: ignore[arg-type]
 event(version="2")  # type: ignore[arg-type]
 event(streams=(accounts, courses))  # type: ignore[arg-type]
