@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
@@ -120,6 +121,19 @@ def test_an_iterable_of_streams_gives_a_tuple_of_views(store: Store, ids: list[s
 def test_only_streams_can_be_read(store: Store, given: object) -> None:
     with pytest.raises(TypeError, match=r"tx\.read\(\) reads streams"):
         store.execute(lambda tx: tx.read(given))  # type: ignore[call-overload]  # that is what is tested
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        (({"a": accounts("ann")},), "Give its values"),
+        (([accounts("ann")], [accounts("ben")]), "Give the streams one by one, or a single iterable of them"),
+        ((accounts,), "It is a stream type: call it with an id"),
+    ],
+)
+def test_what_to_read_instead_is_said(store: Store, given: tuple[Any, ...], advice: str) -> None:
+    with pytest.raises(TypeError, match=advice):
+        store.execute(lambda tx: tx.read(*given))
 
 
 def test_reading_nothing_is_refused(store: Store) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -87,10 +87,20 @@ def test_the_clock_of_the_store_gives_the_time_in_utc(make_store: MakeStore) -> 
     assert now.utcoffset() == timedelta(0)
 
 
-def test_a_clock_without_time_zone_is_refused_where_it_is_used(make_store: MakeStore) -> None:
-    store = make_store(clock=lambda: datetime(2024, 1, 1))  # noqa: DTZ001 - that is what is tested
+@pytest.mark.parametrize(
+    ("gives", "error", "says"),
+    [
+        (datetime(2024, 1, 1), ValueError, "without a time zone"),  # noqa: DTZ001 - that is what is tested
+        (date(2024, 1, 1), TypeError, "tx.now is a datetime"),
+        (1_700_000_000, TypeError, "tx.now is a datetime"),
+    ],
+)
+def test_a_clock_that_gives_no_aware_time_is_refused_where_it_is_used(
+    make_store: MakeStore, gives: object, error: type[Exception], says: str
+) -> None:
+    store = make_store(clock=lambda: gives)
 
-    with pytest.raises(Exception, match="without a time zone"):
+    with pytest.raises(error, match=says):
         store.execute(lambda tx: tx.now)
     assert store.execute(deposit, "ann", 1).result == 1
 

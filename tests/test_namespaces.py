@@ -18,7 +18,7 @@ from factfold import (
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
 from tests.ledger import accounts, deposit
-from tests.racing import eventually, soon, start
+from tests.racing import eventually, race, soon, start
 
 
 @pytest.fixture(autouse=True)
@@ -67,6 +67,35 @@ def test_a_store_closes_its_namespaces(store: Store) -> None:
     for each in others:
         with pytest.raises(StoreClosedError):
             each.head()
+
+
+def test_a_namespace_that_is_asked_for_again_is_the_same_store(store: Store) -> None:
+    store.execute(deposit, "ann", 1)
+    assert store.namespace("default").state(accounts("ann")).balance == 1
+    other = store.namespace("other")
+    other.execute(deposit, "ann", 1)
+    commands = other.stats().commands
+    for again in (store.namespace("other"), store.namespace("a").namespace("other")):
+        again.execute(deposit, "ann", 1)
+    assert other.stats().commands == commands + 2
+    assert other.stats().loads == 1
+    assert store.namespace("other").namespace("default").stats().commands == store.stats().commands
+
+
+def test_threads_that_ask_for_a_namespace_at_once_get_one_store(storage: Storage) -> None:
+    with Store(storage) as store:
+        assert len(set(race([partial(store.namespace, "other")] * 8))) == 1
+
+
+def test_a_namespace_that_was_closed_can_be_asked_for_again(store: Store) -> None:
+    other = store.namespace("other")
+    other.execute(deposit, "ann", 1)
+    other.close()
+    again = store.namespace("other")
+    assert again.execute(deposit, "ann", 1).result == 2
+    store.close()
+    with pytest.raises(StoreClosedError):
+        again.head()
 
 
 def test_a_closed_store_gives_no_namespace(store: Store) -> None:

@@ -28,8 +28,6 @@ from tests.uses import USES
         lambda store: store.events(accounts("ann")),
         lambda store: store.log(),
         lambda store: store.streams(),
-        lambda store: store.stats(),
-        lambda store: store.namespace("other"),
         lambda store: store.close(),
     ],
 )

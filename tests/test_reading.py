@@ -15,6 +15,8 @@ import pytest
 
 from factfold import (
     AsyncStore,
+    DefinitionError,
+    InvalidStreamIdError,
     RecordedEvent,
     Store,
     StoreClosedError,
@@ -225,12 +227,41 @@ def test_the_log_from_where_to_where(
 
 
 @pytest.mark.parametrize("name", ["after", "limit"])
-@pytest.mark.parametrize("value", [-1, 1.5, True, "3"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "3", 2**63])
 def test_bounds_are_whole_numbers_from_0_on(filled: Store, name: str, value: object) -> None:
     with pytest.raises(ValueError, match=f"{name}="):
         filled.log(**{name: value})  # type: ignore[call-overload]  # that is what is tested
     with pytest.raises(ValueError, match="after_version=|limit="):
         filled.events(accounts("ann"), **{"after_version" if name == "after" else name: value})  # type: ignore[arg-type]
+
+
+def test_from_beyond_every_end_there_is_nothing(filled: Store) -> None:
+    assert list(filled.log(after=2**63 - 1)) == list(filled.events(accounts("ann"), after_version=2**63 - 1)) == []
+    assert len(list(filled.log(after=2**63 - 1, backwards=True, limit=2**63 - 1))) == filled.head()
+
+
+@pytest.mark.parametrize("category", ["Seat", "", 3, seats, "seat:1"])
+def test_what_is_no_category_is_refused(filled: Store, category: Any) -> None:
+    for read in (lambda: filled.log(category=category), lambda: filled.streams(category)):
+        with pytest.raises(InvalidStreamIdError, match="category"):
+            read()
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (seats, r"events\(\) reads streams, .* It is a stream type: call it with an id"),
+        ("seat:1", r"events\(\) reads streams, such as accounts\('alice'\), and was given 'seat:1'"),
+    ],
+)
+def test_what_is_no_stream_has_no_events(filled: Store, given: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        filled.events(given)
+
+
+def test_a_stream_is_no_type(filled: Store) -> None:
+    with pytest.raises(DefinitionError, match=r"<Stream seat:1 .*>: this is one stream, which events\(stream\) reads"):
+        filled.log(types=seats("1"))
 
 
 def test_types_stored_under_one_name_cannot_be_told_apart(filled: Store) -> None:

@@ -117,6 +117,16 @@ def test_a_cache_size_that_is_no_number_is_refused_at_once(size: Any) -> None:
         Store("memory:", cache_size=size)
 
 
+@pytest.mark.parametrize(
+    "option", [{"retry": 3}, {"retry": None}, {"clock": 3}, {"clock": None}, {"transform": 3}, {"transform": Store}]
+)
+def test_an_option_of_another_type_is_refused_at_once(option: Any) -> None:
+    (name,) = option
+    for kind in (Store, AsyncStore):
+        with pytest.raises(TypeError, match=f"{name}="):
+            kind("memory:", **option)
+
+
 @pytest.mark.parametrize("options", [{"max_attempts": 0}, {"base": -1.0}, {"cap": -0.1}])
 def test_a_retry_that_cannot_be_one_is_refused(options: Any) -> None:
     with pytest.raises(ValueError, match="Retry"):

@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from factfold.aio_saver import AsyncSaver
 from factfold.aio_subscriptions import AsyncDelivery, AsyncPump, AsyncSubscribable
@@ -22,7 +22,15 @@ from factfold.feed import Filter
 from factfold.job import DONE, Job, refuse_inside_command
 from factfold.loads import LoadTask
 from factfold.once import Once, keys
-from factfold.reading import PAGE, Query, event_decoder, log_query, read_page, stream_query
+from factfold.reading import (
+    PAGE,
+    Query,
+    check_category_asked_for,
+    event_decoder,
+    log_query,
+    read_page,
+    stream_query,
+)
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
@@ -73,6 +81,7 @@ class AsyncStore(AsyncSubscribable):
         self._connections = _Connections(self._settings.storage)
         self._owner = True
         self._begin()
+        self._connections.share(self, namespace)
 
     def _begin(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -252,6 +261,7 @@ class AsyncStore(AsyncSubscribable):
     def streams(self, category: str | None = None) -> AsyncIterator[StreamInfo]:
         """The streams, all or those of a category, with version and last position, in order of their ids."""
         refuse_inside_command()
+        check_category_asked_for(category)
         return self._stream_pages(category)
 
     async def snapshot(self, stream: Stream[object, Never], /) -> int:
@@ -278,6 +288,7 @@ class AsyncStore(AsyncSubscribable):
     def stats(self) -> Stats:
         """What this store has done so far. No I/O."""
         refuse_inside_command()
+        self._check_open()
         return Stats.of(self._heart)
 
     async def verify(self, *stream_types: AnyStreamType) -> Verification:
@@ -306,7 +317,8 @@ class AsyncStore(AsyncSubscribable):
     def namespace(self, name: str) -> AsyncStore:
         """A store for another namespace of the same storage, which shares the connections and threads.
 
-        It is closed with the store that was made first and has the connections, or on its own.
+        While somebody has it and it is open, the same name gives the same store, and the first store's own name gives
+        that one: two would be rivals. It is closed with the first store, which has the connections, or on its own.
 
         Raises:
             InvalidNamespaceError: the name cannot be used.
@@ -319,14 +331,15 @@ class AsyncStore(AsyncSubscribable):
         sibling._connections = self._connections
         sibling._owner = False
         sibling._begin()
-        self._connections.sharing.add(sibling)
-        return sibling
+        return self._connections.share(sibling, name)
 
     async def close(self) -> None:
         """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
         refuse_inside_command()
         for sibling in list(self._connections.sharing) if self._owner else ():
-            await sibling.close()
+            if sibling is not self:
+                await sibling.close()
+        self._connections.leave(self, self._settings.namespace)
         self._closed = True
         heart = self._heart
         if heart is not None and self._pump is not None:
@@ -536,10 +549,21 @@ class _Connections:
 
     def __init__(self, storage: Storage) -> None:
         self.sharing: WeakSet[AsyncStore] = WeakSet()
+        self._by_namespace: WeakValueDictionary[str, AsyncStore] = WeakValueDictionary()
         self._storage = storage
         self._engine: asyncio.Task[AsyncEngine] | None = None
         self._closed = False
         _fork.register(self)
+
+    def share(self, store: AsyncStore, namespace: str) -> AsyncStore:
+        """The open store of a namespace, which has to be closed before the engine is: this one if there is none yet."""
+        self.sharing.add(store)
+        return self._by_namespace.setdefault(namespace, store)
+
+    def leave(self, store: AsyncStore, namespace: str) -> None:
+        """The store is being closed: whoever asks for its namespace gets another one."""
+        if self._by_namespace.get(namespace) is store:
+            del self._by_namespace[namespace]
 
     async def engine(self) -> AsyncEngine:
         if self._closed:

@@ -13,7 +13,7 @@ from msgspec import Struct, structs
 
 from factfold.cache import Key
 from factfold.commands import name_of, refusal_of_result
-from factfold.errors import FactfoldError, ImpureCommandError, NestedExecutionError
+from factfold.errors import ImpureCommandError, NestedExecutionError
 from factfold.events import current_metadata, uuid7
 from factfold.overlay import Pending
 from factfold.receipt import Receipt
@@ -94,10 +94,7 @@ class Job(Struct, eq=False):
     def now(self) -> datetime:
         """The time that all runs see."""
         if self.time is None:
-            now = self.clock()
-            if now.tzinfo is None:
-                raise FactfoldError(f"Store(clock=...) gave {now!r}, without a time zone: return an aware datetime")
-            self.time = now.astimezone(UTC)
+            self.time = _in_utc(self.clock())
         return self.time
 
     def new_id(self, index: int) -> UUID:
@@ -175,6 +172,15 @@ class Job(Struct, eq=False):
         return True
 
 
+def _in_utc(now: object) -> datetime:
+    """What a clock gave; whoever made it may not have checked its types."""
+    if not isinstance(now, datetime):
+        raise TypeError(f"Store(clock=...) gave {now!r}, and tx.now is a datetime: return an aware one")
+    if now.utcoffset() is None:
+        raise ValueError(f"Store(clock=...) gave {now!r}, without a time zone: return an aware datetime")
+    return now.astimezone(UTC)
+
+
 def _divergence(
     before: Sequence[Read],
     wanted: tuple[Key, ...],
@@ -194,10 +200,14 @@ def _divergence(
     return next((key for key in wanted if key not in read), None)
 
 
+MAX_COUNT = 2**63 - 1
+"""The largest position, version or limit: what the engines count with holds no more."""
+
+
 def check_count(name: str, value: object) -> None:
-    """Refuses what is no whole number, or below 0."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name}={value!r}: a whole number, 0 or more, is needed")
+    """Refuses what is no whole number, below 0, or beyond what engines can count."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_COUNT:
+        raise ValueError(f"{name}={value!r}: a whole number from 0 to 2**63 - 1 is needed")
 
 
 def check_age(value: object) -> float | None:

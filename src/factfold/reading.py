@@ -10,14 +10,14 @@ import msgspec
 from factfold.cache import Decode
 from factfold.codec import EventType, Transform, decoding_error, event_type
 from factfold.errors import DecodingError, EncodingError
-from factfold.events import RecordedEvent
+from factfold.events import RecordedEvent, check_category
 from factfold.folds import Fold
 from factfold.handlers import HandlerSet
 from factfold.hub import Decoder
 from factfold.job import check_count, refuse_inside_command
 from factfold.overlay import Seal
 from factfold.storage.base import AsyncLog, Log, LogPage, Selection, StoredEvent, StreamPage, version_in
-from factfold.streams import Stream, StreamType, types_of
+from factfold.streams import Stream, StreamType, no_stream, types_of
 
 E = TypeVar("E")
 PAGE = 1000
@@ -88,6 +88,8 @@ def stream_query(
 ) -> Query[E]:
     """The events of a stream that its fold looks at."""
     refuse_inside_command()
+    if type(stream) is not Stream:
+        raise no_stream("events()", stream)
     _check_bounds("after_version", after_version, limit)
     selection = Selection(stream.id, stream.fold.selected)
     return Query(StreamPage(selection, None, 0, backwards), after_version, limit, stream.fold.by_name, transform)
@@ -106,6 +108,7 @@ def log_query(
     """The events of the log, or of the stream with this id."""
     refuse_inside_command()
     _check_bounds("after", after, limit)
+    check_category_asked_for(category)
     if stream is not None:
         if types is not None or category is not None or after:
             raise ValueError(
@@ -255,6 +258,12 @@ def merged_by_name(event_types: Iterable[EventType]) -> Mapping[str, EventType]:
                 f"{known.name!r}. Read them one after another."
             )
     return found
+
+
+def check_category_asked_for(category: object) -> None:
+    """Refuses what no stream can be of: there would be nothing, and nobody would know why. None means all."""
+    if category is not None:
+        check_category(category, system=True)
 
 
 def _check_bounds(name: str, after: object, limit: object) -> None:

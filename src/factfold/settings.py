@@ -135,6 +135,7 @@ class Settings(Struct, frozen=True):
         """The settings. Raises InvalidUrlError, InvalidNamespaceError, ValueError, TypeError where they cannot be."""
         check_count("cache_size", cache_size)
         _check_namespace(namespace)
+        _check_kinds(retry, clock, transform)
         return Settings(open_storage(storage), namespace, cache_size, retry, clock, transform)
 
     def sibling(self, namespace: str) -> Settings:
@@ -174,6 +175,16 @@ class Settings(Struct, frozen=True):
         refuse_inside_command()
         check_command(command)
         return Job.of(command, args, kwargs, self.clock)
+
+
+def _check_kinds(retry: object, clock: object, transform: object) -> None:
+    """Refuses at once what would fail in the middle of the first conflict, or of the first event."""
+    if not isinstance(retry, Retry):
+        raise TypeError(f"retry={retry!r}: a Retry is needed, such as Retry(max_attempts=3)")
+    if not callable(clock):
+        raise TypeError(f"clock={clock!r}: a function is needed, which gives an aware datetime")
+    if transform is not None and not all(callable(getattr(transform, name, None)) for name in ("outgoing", "incoming")):
+        raise TypeError(f"transform={transform!r}: an object with the methods outgoing() and incoming() is needed")
 
 
 def _check_namespace(namespace: object) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
-from weakref import WeakSet
+from weakref import WeakSet, WeakValueDictionary
 
 from factfold.batch import Heart
 from factfold.codec import Transform
@@ -18,7 +18,15 @@ from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
 from factfold.events import RecordedEvent
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job, refuse_inside_command
 from factfold.once import Once, keys
-from factfold.reading import PAGE, Query, event_decoder, log_query, read_page, stream_query
+from factfold.reading import (
+    PAGE,
+    Query,
+    check_category_asked_for,
+    event_decoder,
+    log_query,
+    read_page,
+    stream_query,
+)
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
@@ -74,6 +82,7 @@ class Store(Subscribable):
         self._owner = True
         self._begin()
         _fork.register(self)
+        self._connections.share(self, namespace)
 
     def _begin(self) -> None:
         self._guard = threading.Lock()
@@ -247,6 +256,7 @@ class Store(Subscribable):
     def streams(self, category: str | None = None) -> Iterator[StreamInfo]:
         """The streams, all or those of a category, with version and last position, in order of their ids."""
         refuse_inside_command()
+        check_category_asked_for(category)
         return self._stream_pages(category, self._ready()[1])
 
     def snapshot(self, stream: Stream[object, Never], /) -> int:
@@ -272,6 +282,7 @@ class Store(Subscribable):
     def stats(self) -> Stats:
         """What this store has done so far. No I/O."""
         refuse_inside_command()
+        self._check_open()
         return Stats.of(self._heart)
 
     def verify(self, *stream_types: AnyStreamType) -> Verification:
@@ -300,7 +311,8 @@ class Store(Subscribable):
     def namespace(self, name: str) -> Store:
         """A store for another namespace of the same storage, which shares the connections.
 
-        It is closed with the store that was made first and has the connections, or on its own.
+        While somebody has it and it is open, the same name gives the same store, and the first store's own name gives
+        that one: two would be rivals. It is closed with the first store, which has the connections, or on its own.
 
         Raises:
             InvalidNamespaceError: the name cannot be used.
@@ -314,14 +326,15 @@ class Store(Subscribable):
         sibling._owner = False
         sibling._begin()
         _fork.register(sibling)
-        self._connections.share(sibling)
-        return sibling
+        return self._connections.share(sibling, name)
 
     def close(self) -> None:
         """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
         refuse_inside_command()
         for sibling in self._connections.sharing() if self._owner else ():
-            sibling.close()
+            if sibling is not self:
+                sibling.close()
+        self._connections.leave(self, self._settings.namespace)
         with self._guard:
             self._closed = True
             heart, pump = self._heart, self._pump
@@ -524,6 +537,7 @@ class _Connections:
         self._storage = storage
         self._engine: Engine | None = None
         self._sharing: WeakSet[Store] = WeakSet()
+        self._by_namespace: WeakValueDictionary[str, Store] = WeakValueDictionary()
         self._closed = False
         self._lock = threading.Lock()
         _fork.register(self)
@@ -536,13 +550,20 @@ class _Connections:
                 self._engine = self._storage.open()
             return self._engine
 
-    def share(self, sibling: Store) -> None:
-        """Notes a store that has to be closed before the engine is."""
+    def share(self, store: Store, namespace: str) -> Store:
+        """The open store of a namespace, which has to be closed before the engine is: this one if there is none yet."""
         with self._lock:
-            self._sharing.add(sibling)
+            self._sharing.add(store)
+            return self._by_namespace.setdefault(namespace, store)
+
+    def leave(self, store: Store, namespace: str) -> None:
+        """The store is being closed: whoever asks for its namespace gets another one."""
+        with self._lock:
+            if self._by_namespace.get(namespace) is store:
+                del self._by_namespace[namespace]
 
     def sharing(self) -> list[Store]:
-        """The siblings that somebody still has."""
+        """The stores that somebody still has."""
         with self._lock:
             return list(self._sharing)
 

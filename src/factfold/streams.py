@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -107,6 +107,19 @@ class StreamType(Struct, Generic[S, E], frozen=True, eq=False, weakref=True):
 
     def __repr__(self) -> str:
         return f"<StreamType {self.fold.name}, category {self.category}>"
+
+
+def no_stream(reader: str, given: object) -> TypeError:
+    """The error for something else that was given to what reads streams."""
+    if isinstance(given, StreamType):
+        hint = " It is a stream type: call it with an id, as in accounts('alice')."
+    elif isinstance(given, Mapping):
+        hint = " Give its values."
+    elif isinstance(given, Iterable) and not isinstance(given, str | bytes):
+        hint = " Give the streams one by one, or a single iterable of them."
+    else:
+        hint = ""
+    return TypeError(f"{reader} reads streams, such as accounts('alice'), and was given {given!r}.{hint}")
 
 
 # -- Stream ids --------------------------------------------------------------------------------------------------------
@@ -304,6 +317,11 @@ def event_type_of(category: str, type_name: str, class_name: str | None) -> Even
 
 def types_of(annotation: object) -> tuple[type, ...]:
     """The event classes that a class, a union, an alias or a stream type lists. Raises DefinitionError."""
+    if isinstance(annotation, Stream):
+        raise DefinitionError(
+            f"types={annotation!r}: this is one stream, which events(stream) reads. types= lists event classes, or is "
+            "a stream type."
+        )
     if isinstance(annotation, StreamType):
         return tuple(annotation.fold.by_class)
     return event_classes(annotation, f"types={show(annotation)}")

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Concatenate, Generic, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
@@ -17,7 +17,7 @@ from factfold.commands import check_command, refusal_of_result
 from factfold.errors import ForeignViewError, WrongEventError, WrongStreamsError
 from factfold.folds import Fold
 from factfold.overlay import Overlay, Pending, Reading
-from factfold.streams import Stream, category_of
+from factfold.streams import Stream, category_of, no_stream
 
 S_co = TypeVar("S_co", covariant=True)
 E_contra = TypeVar("E_contra", contravariant=True)
@@ -211,14 +211,14 @@ class Transaction:
             if type(only) is Stream:
                 stream = cast("AnyStream", only)  # of whatever state and events
                 return self._views.get(stream.key) or self._read(stream, (stream,))
-            if not isinstance(only, Iterable) or isinstance(only, str | bytes):
-                raise _no_stream(only)
+            if not isinstance(only, Iterable) or isinstance(only, str | bytes | Mapping):
+                raise no_stream("tx.read()", streams[0])
             streams = tuple(cast("Iterable[object]", only))  # each is checked below
         elif not streams:
             raise TypeError("tx.read() needs a stream to read, for example tx.read(accounts('alice'))")
         for each in streams:
             if type(each) is not Stream:
-                raise _no_stream(each)
+                raise no_stream("tx.read()", each)
         together = cast("tuple[AnyStream, ...]", streams)  # each was checked above
         return tuple([self._views.get(stream.key) or self._read(stream, together) for stream in together])
 
@@ -451,8 +451,3 @@ def _over() -> ForeignViewError:
         "A transaction or a view was used after the run of its command was over. Read and append inside the command "
         "only, and keep no view outside of it."
     )
-
-
-def _no_stream(given: object) -> TypeError:
-    hint = " It is a stream type: call it with an id, as in accounts('alice')." if callable(given) else ""
-    return TypeError(f"tx.read() reads streams, such as accounts('alice'), and was given {given!r}.{hint}")
