@@ -250,12 +250,18 @@ class AsyncSessions(Place):
         try:
             return await self._ask(question)
         except ConnectionLostError as error:
+            self._end_idle()
             if self.closed or question.locks:
                 raise self.lost(error) from error
         try:
             return await self._ask(question)
         except ConnectionLostError as error:
             raise self.lost(error) from error
+
+    def _end_idle(self) -> None:
+        """Ends the sessions that nobody uses: where one was lost, the others may be, too, and not know it yet."""
+        while self._idle:
+            self._idle.pop().close()
 
     async def _ask(self, question: Question[R]) -> R:
         await self._begin()

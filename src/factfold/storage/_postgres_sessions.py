@@ -242,12 +242,19 @@ class Sessions(Place):
         try:
             return self._ask(question)
         except ConnectionLostError as error:
+            self._end_idle()
             if self.closed or question.locks:
                 raise self.lost(error) from error
         try:
             return self._ask(question)
         except ConnectionLostError as error:
             raise self.lost(error) from error
+
+    def _end_idle(self) -> None:
+        """Ends the sessions that nobody uses: where one was lost, the others may be, too, and not know it yet."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def _ask(self, question: Question[R]) -> R:
         loan = self.lend()
