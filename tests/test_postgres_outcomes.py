@@ -33,9 +33,10 @@ from tests.servers.proxy import Proxy
 
 @pytest.mark.usefixtures("running_again")
 def test_a_command_for_a_server_that_is_away_fails_and_is_not_done_later(
-    flavour: str, postgres_server: PostgresServer, postgres_schema: str, impatient: Postgres
+    flavour: str, postgres_server: PostgresServer, postgres_schema: str
 ) -> None:
-    with store_of(flavour, impatient) as store:
+    storage = Postgres(postgres_server.url, schema=postgres_schema, timeout=0.5)
+    with store_of(flavour, storage) as store:
         store.execute(note, "first", "a")
         postgres_server.kill()
         with pytest.raises(StoreUnavailableError):
