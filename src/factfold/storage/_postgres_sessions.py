@@ -60,7 +60,7 @@ class Session(Connected):
     def __init__(self, connection: psycopg.Connection, options: Postgres) -> None:
         super().__init__(connection.pgconn)
         self._process = os.getpid()
-        self._using = threading.Lock()  # Held while a question is asked: nobody else closes it meanwhile.
+        self._using = threading.Lock()  # Held while it is in use: nobody else closes it meanwhile.
         self._timeout = options.timeout
         self._connection = connection
         self.wire = Wire(self._pgconn, prepares=not options.pooler)
@@ -132,16 +132,17 @@ class Session(Connected):
 
     def is_usable(self) -> bool:
         """Whether it is open, as far as can be told without asking the server. One that is not is closed."""
-        if self.closed:
-            return False
-        if not self._incoming.poll(0):
-            return True
-        with contextlib.suppress(psycopg.Error):
-            self._pgconn.consume_input()  # A notice, or the last words before the end.
+        with self._using:
+            if self.closed:
+                return False
             if not self._incoming.poll(0):
                 return True
-        self._connection.close()
-        return False
+            with contextlib.suppress(psycopg.Error):
+                self._pgconn.consume_input()  # A notice, or the last words before the end.
+                if not self._incoming.poll(0):
+                    return True
+            self._connection.close()
+            return False
 
     def notices(self, seconds: float) -> list[str]:
         """What is announced on the channels that it listens to, within so many seconds: returns with the first."""

@@ -117,7 +117,7 @@ class Writing(Generic[S]):
             try:
                 yield session, Script(b"ROLLBACK")
             except (ServerError, ConnectionLostError):
-                self._session = None  # With the session.
+                session.close()
 
     def _free(self) -> Writes[S, S]:
         """The session, without an open transaction."""
