@@ -181,7 +181,7 @@ def test_only_what_is_wanted_comes(
 ) -> None:
     store = make_store()
     if paged:
-        monkeypatch.setattr(feed, "PAGE", 2)
+        monkeypatch.setattr(feed, "FIRST_PAGE", 2)
         limit_news(monkeypatch, 1)
     if live:
         subscription = store.subscribe(**arguments, after=0)
@@ -278,11 +278,27 @@ def hub_of(store: Any) -> hub.Hub:
     return found
 
 
+def test_the_larger_events_are_the_fewer_are_read_at_once(
+    storage: Storage, make_store: MakeStore, other: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit_news(monkeypatch, 1)
+    monkeypatch.setattr(feed, "FIRST_PAGE", 4)
+    monkeypatch.setattr("factfold.reading.PAGE_BYTES", 1000)
+    for _ in range(20):
+        other.execute(open_account, "ann", "x" * 300)
+    faulty = Faulty(storage)
+    pages: list[Any] = []
+    faulty.before["read"] = pages.append
+    with make_store(faulty).subscribe(types=accounts, after=0) as subscription:
+        assert positions(take(subscription, 20)) == list(range(1, 21))
+    assert [page.limit for page in pages][:3] == [4, 3, 3]
+
+
 def test_too_much_at_once_is_read_by_pages(
     make_store: MakeStore, other: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_news(monkeypatch, 3)
-    monkeypatch.setattr(feed, "PAGE", 5)
+    monkeypatch.setattr(feed, "FIRST_PAGE", 5)
     store = make_store()
     with store.subscribe(types=accounts, after=0) as subscription:
         for _ in range(23):

@@ -16,11 +16,9 @@ from factfold.cache import AnyStream
 from factfold.codec import EventType
 from factfold.events import RecordedEvent, check_category
 from factfold.hub import Decoder, Hub, Published
-from factfold.reading import event_types_by_name, merged_by_name
+from factfold.reading import FIRST_PAGE, event_types_by_name, merged_by_name, size_after
 from factfold.storage.base import Check, Head, LogPage, News, StoredEvent
 from factfold.streams import Stream, StreamType, category_of
-
-PAGE = 1000
 
 # -- What is wanted ----------------------------------------------------------------------------------------------------
 
@@ -72,13 +70,13 @@ class Filter(Struct, frozen=True):
         wanted = [self.streams[stream] for stream in stored.streams if stream in self.streams]
         return any(types is None or type in types for types in wanted)
 
-    def page(self, after: int) -> LogPage:
+    def page(self, after: int, limit: int) -> LogPage:
         """A page of the log, with as little else as the storage can tell apart."""
         category = self.category
         if category is None and self.streams is not None:
             categories = {category_of(stream) for stream in self.streams}
             category = categories.pop() if len(categories) == 1 else None
-        return LogPage(after, PAGE, None if self.by_name is None else frozenset(self.by_name), category)
+        return LogPage(after, limit, None if self.by_name is None else frozenset(self.by_name), category)
 
 
 def _streams(given: object) -> list[AnyStream]:
@@ -113,6 +111,7 @@ class Feed:
         self._ready: Iterator[Published] = iter(())
         self._target: Head | None = None  # while the log is read by pages: how far
         self._after = head.position
+        self._size = FIRST_PAGE
         self._doubts = True
         self._seen = self._moves = 0
 
@@ -134,7 +133,7 @@ class Feed:
     def request(self) -> Check | LogPage | None:
         """What to ask the log for; None when there is nothing to be had before the hub moves."""
         if self._target is not None:
-            return self._filter.page(self._after)
+            return self._filter.page(self._after, self._size)
         hub = self._hub
         self._moves = hub.moves
         if hub.since(self.head) is not None:
@@ -165,10 +164,11 @@ class Feed:
         target = self._target
         assert target is not None
         found = [Published(one) for one in stored if one.position <= target.position]
-        if len(found) < PAGE:
+        if len(found) < self._size:
             self._take(found, target)
         else:
             self._take(found, self.head, target)
+            self._size = size_after(stored)
 
     def doubt(self) -> None:
         """Nothing has come for long: the log is to be asked, where the ring cannot say that there is nothing."""

@@ -75,12 +75,17 @@ class Query(Generic[E]):
         stream = page.selection.stream if isinstance(page, StreamPage) else None
         if stored:
             self._after = stored[-1].position if stream is None else version_in(stored[-1], stream)
-            size = sum([len(one.data) for one in stored])
-            self._size = max(1, PAGE_BYTES * len(stored) // max(1, size))
+            self._size = size_after(stored)
         transform = self._transform
         opened = stored if transform is None else (_opened(transform, one, stream) for one in stored)
         events = _plain(opened, stream) if self._by_name is None else _typed(opened, self._by_name, stream)
         return cast("Iterator[RecordedEvent[E]]", events)  # by_name decodes to E
+
+
+def size_after(stored: Sequence[StoredEvent]) -> int:
+    """How many events the page after this one is to have."""
+    size = sum([len(one.data) for one in stored])
+    return min(PAGE, max(1, PAGE_BYTES * len(stored) // max(1, size)))
 
 
 def stream_query(

@@ -137,7 +137,8 @@ def test_every_feed_hands_over_every_event_once_and_in_order(bounds: Bounds, ste
         patch.setattr("factfold.hub.RING_BYTES", bounds.size)
         patch.setattr("factfold.hub.CHUNK", bounds.chunk)
         patch.setattr("factfold.storage.memory.NEWS_LIMIT", bounds.news)
-        patch.setattr("factfold.feed.PAGE", bounds.page)
+        patch.setattr("factfold.feed.FIRST_PAGE", bounds.page)
+        patch.setattr("factfold.reading.PAGE", bounds.page)
         memory = Memory()
         hearts = [DrivenHeart(memory), DrivenHeart(memory)]
         for heart in hearts:
