@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -509,6 +510,19 @@ def test_a_subscription_that_nobody_has_any_more_ends(storage: Storage) -> None:
         gc.collect()
         assert len(hub_of(store).subscriptions) == 0
         eventually(lambda: len(pumps()) == before)
+
+
+def test_closing_a_store_waits_for_the_threads_of_its_siblings_at_once(storage: Storage) -> None:
+    before = len(pumps())
+    with Store(storage) as store:
+        siblings = [store.namespace(f"tenant {number}") for number in range(10)]
+        subscriptions = [sibling.subscribe(types=accounts) for sibling in siblings]
+        assert len(pumps()) == before + 10
+        began = time.monotonic()
+    assert len(pumps()) == before
+    assert time.monotonic() - began < 10 * hub.POLL / 2, "each of them would wait for half as long on average"
+    with pytest.raises(StoreClosedError):
+        next(subscriptions[0])
 
 
 def test_a_sibling_has_subscriptions_of_its_own(store: Store) -> None:

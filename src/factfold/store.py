@@ -331,9 +331,9 @@ class Store(Subscribable):
     def close(self) -> None:
         """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
         refuse_inside_command()
-        for sibling in self._connections.sharing() if self._owner else ():
-            if sibling is not self:
-                sibling.close()
+        siblings = [each for each in self._connections.sharing() if each is not self] if self._owner else []
+        for sibling in siblings:
+            sibling.close()
         self._connections.leave(self, self._settings.namespace)
         with self._guard:
             self._closed = True
@@ -349,9 +349,10 @@ class Store(Subscribable):
         if self._saver is not None:
             self._saver.close()
         if self._owner:
-            self._connections.close()
-        if pump is not None:
-            pump.join(JOIN)
+            self._connections.close()  # which wakes those that wait for news
+            for each in (self, *siblings):
+                if each._pump is not None:
+                    each._pump.join(JOIN)
         self._ended = True
 
     def before_fork(self) -> None:

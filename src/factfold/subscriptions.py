@@ -25,8 +25,11 @@ E_co = TypeVar("E_co", covariant=True)
 S = TypeVar("S")
 E = TypeVar("E")
 
-PAUSE = 1e-3
-"""Seconds that the pump rests when what woke it is known already: the store's own commits may come in crowds."""
+PAUSE = 5e-3
+"""Seconds that the pump rests when what woke it is known already: the store's own commits may come in crowds.
+
+While they do, their answers bring the news of others anyway.
+"""
 
 
 class Subscription(Delivery[E_co]):
