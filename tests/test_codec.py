@@ -393,10 +393,10 @@ def test_an_event_that_does_not_decode_is_named_with_stream_version_position_and
         assert part in str(error)
 
 
-def test_an_event_of_the_log_that_does_not_decode_has_only_a_position() -> None:
+def test_an_event_of_the_log_that_does_not_decode_has_a_position_and_its_streams() -> None:
     error = decoding_error(OLD, event_type(Deposited), ValueError("no"), None)
     assert (error.stream, error.version, error.position) == (None, None, 17)
-    assert str(error).startswith("position 17: ")
+    assert str(error).startswith("position 17, in account:alice: ")
 
 
 def test_an_event_of_an_unknown_type_is_named_too() -> None:

@@ -9,12 +9,15 @@ from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import dedent
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from factfold import (
     AsyncStore,
+    DecodingError,
     DefinitionError,
     InvalidStreamIdError,
     RecordedEvent,
@@ -46,6 +49,7 @@ from tests.ledger import (
     transfer,
     withdraw,
 )
+from tests.sources import PRELUDE, run
 
 
 @event(name="seat.taken")
@@ -272,6 +276,53 @@ def test_types_stored_under_one_name_cannot_be_told_apart(filled: Store) -> None
 
     with pytest.raises(ValueError, match="both stored as 'Deposited'"):
         filled.log(types=Deposited | AlsoDeposited)
+
+
+OTHER_TAKEN = """
+    @event_class(name="seat.taken")
+    @frozen
+    class Taken:
+        row: {type}
+    @stream({category!r}, initial=0)
+    def others(state: int, event: Taken) -> int: return state + 1
+"""
+
+
+def another(category: str, type: str) -> ModuleType:
+    """A module with an event class of its own that is stored under the name of `Taken`, and its stream type."""
+    return run(PRELUDE + dedent(OTHER_TAKEN.format(category=category, type=type)))
+
+
+@pytest.mark.parametrize(("type", "row"), [("str", "x"), ("int", 5)])
+@pytest.mark.parametrize("size", [1, 1000])
+def test_a_class_does_not_stand_for_those_of_its_name_in_other_categories(
+    filled: Store, monkeypatch: pytest.MonkeyPatch, type: str, row: object, size: int
+) -> None:
+    monkeypatch.setattr(reading, "PAGE", size)
+    module = another("door", type)
+    for _ in range(3):
+        filled.execute(lambda tx: tx.read(module.others("a")).append(module.Taken(row)))
+    filled.execute(take, "c")
+
+    assert positions(filled.log(types=Taken)) == [3, 6, 11]
+    assert positions(filled.log(types=Taken, limit=3)) == [3, 6, 11]
+    assert positions(filled.log(types=Taken, backwards=True, limit=2)) == [11, 6]
+    assert [one.event for one in filled.log(types=module.Taken)] == [module.Taken(row)] * 3
+    assert positions(filled.log(types=module.Taken)) == [8, 9, 10]
+
+
+def test_an_event_that_a_class_without_stream_type_does_not_take_is_named_with_its_stream(filled: Store) -> None:
+    module = another("gate", "str")
+    filled.execute(lambda tx: tx.read(module.others("a")).append(module.Taken("x")))
+
+    @event(name="seat.taken")
+    @dataclass(frozen=True)
+    class Elsewhere:
+        row: int
+
+    says = rf"position {filled.head()}, in gate:a: .* with category="
+    with pytest.raises(DecodingError, match=says):
+        list(filled.log(types=Elsewhere, after=filled.head() - 1))
 
 
 @pytest.mark.usefixtures("small_pages")

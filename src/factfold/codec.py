@@ -314,6 +314,8 @@ def decoding_error(
     place = f"position {stored.position}"
     if stream is not None:
         place = f"{stream}, version {version}, {place}"
+    elif stored.streams:
+        place = f"{place}, in {', '.join(stored.streams)}"
     if event_type is None:
         why = "no class for this type is known here. Deploy readers before writers, or keep a class under this name"
     else:
@@ -321,6 +323,8 @@ def decoding_error(
         if stored.type_version != event_type.version:
             why += f" (it was stored by version {stored.type_version} of the class, this is {event_type.version})"
         why += ". Make the class accept what was stored, with defaults for fields that are new"
+        if stream is None:
+            why += "; where streams of another category have a class of this name, read with category="
     return DecodingError(
         f"{place}: the event of type {stored.type!r} cannot be decoded: {why}. It is never skipped.",
         position=stored.position,

@@ -147,5 +147,5 @@ def _decoded(stored: StoredEvent, class_name: str | None) -> object:
             try:
                 return found.decode(stored.data)
             except Exception as error:
-                raise decoding_error(stored, found, error, None) from error
+                raise decoding_error(stored, found, error, stream) from error
     return plain_json(stored.data)

@@ -17,7 +17,7 @@ from factfold.hub import Decoder
 from factfold.job import check_count, refuse_inside_command
 from factfold.overlay import Seal
 from factfold.storage.base import AsyncLog, Log, LogPage, Selection, StoredEvent, StreamPage, version_in
-from factfold.streams import Stream, StreamType, no_stream, types_of
+from factfold.streams import Stream, StreamType, category_of, foreign_categories, no_stream, types_of
 
 E = TypeVar("E")
 PAGE = 1000
@@ -39,6 +39,7 @@ class Query(Generic[E]):
         limit: how many events in all.
         by_name: how to decode which type; None for plain JSON.
         transform: what was done to the bytes.
+        foreign: by type, the categories whose events of this name are of other classes, and left out.
     """
 
     def __init__(
@@ -48,7 +49,9 @@ class Query(Generic[E]):
         limit: int | None,
         by_name: Mapping[str, EventType] | None,
         transform: Transform | None,
+        foreign: Mapping[str, frozenset[str]] | None = None,
     ) -> None:
+        self._foreign = foreign
         self._template = template
         self._after = after if after or not template.backwards else None
         self._left = limit
@@ -69,13 +72,15 @@ class Query(Generic[E]):
 
     def take(self, page: LogPage | StreamPage, stored: Sequence[StoredEvent]) -> Iterator[RecordedEvent[E]]:
         """The events of a page, each decoded when it is asked for. Raises DecodingError."""
-        if self._left is not None:
-            self._left -= len(stored)
         self._ended = len(stored) < page.limit
         stream = page.selection.stream if isinstance(page, StreamPage) else None
         if stored:
             self._after = stored[-1].position if stream is None else version_in(stored[-1], stream)
             self._size = size_after(stored)
+        if self._foreign:
+            stored = [one for one in stored if not _is_foreign(one, self._foreign)]
+        if self._left is not None:
+            self._left -= len(stored)
         transform = self._transform
         opened = stored if transform is None else (_opened(transform, one, stream) for one in stored)
         events = _plain(opened, stream) if self._by_name is None else _typed(opened, self._by_name, stream)
@@ -121,14 +126,16 @@ def log_query(
                 "store.events(...) reads a stream decoded, and from a version on"
             )
         return Query(StreamPage(Selection(stream, None), None, 0, backwards), 0, limit, None, transform)
-    by_name = None
+    by_name, foreign = None, {}
     if isinstance(types, StreamType):
         stream_type = cast("StreamType[object, object]", types)  # of whatever state and events
         by_name, category = stream_type.fold.by_name, category or stream_type.category
     elif types is not None:
         by_name = event_types_by_name(types)
+        if category is None:
+            foreign = {name: found for name, known in by_name.items() if (found := foreign_categories(known))}
     names = None if by_name is None else frozenset(by_name)
-    return Query(LogPage(None, 0, names, category, backwards, system), after, limit, by_name, transform)
+    return Query(LogPage(None, 0, names, category, backwards, system), after, limit, by_name, transform, foreign)
 
 
 @overload
@@ -222,6 +229,11 @@ def _typed(
         except Exception as error:
             raise decoding_error(one, by_name.get(one.type), error, stream) from error
         yield RecordedEvent(one, event)
+
+
+def _is_foreign(one: StoredEvent, foreign: Mapping[str, frozenset[str]]) -> bool:
+    categories = foreign.get(one.type)
+    return categories is not None and all(category_of(stream) in categories for stream in one.streams)
 
 
 def _plain(stored: Iterable[StoredEvent], stream: str | None) -> Iterator[RecordedEvent[object]]:

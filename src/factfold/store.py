@@ -239,9 +239,10 @@ class Store(Subscribable):
 
         Args:
             types: a class, a union of classes, or a stream type: only these events, decoded (a stream type's are those
-                of its category). Without it `event` is the plain JSON value.
+                of its category; a class's not those of categories whose stream types have another class of its name).
+                Without it `event` is the plain JSON value.
             category: only events that belong to a stream of this category.
-            stream: the id of a stream: only its events, as plain JSON. Not together with `types` or `category`.
+            stream: the id of a stream: only its events, as plain JSON. Only together with `limit` and `backwards`.
             after: a position. Backwards, the log is read down from the one before it (0: from the head).
             limit: how many events at most.
             backwards: the latest first.
