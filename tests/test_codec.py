@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factfold.codec import decoding_error, event_type
-from factfold.errors import EncodingError
+from factfold.errors import DefinitionError, EncodingError
 from factfold.storage.base import StoredEvent
 from tests.sources import run
 from tests.zones import FIRST, SECOND
@@ -371,6 +371,36 @@ def test_an_event_nested_too_deeply_is_refused() -> None:
     finally:
         while deep.inner is not None:  # taken apart by hand: freeing it in one go would recurse as well
             deep = deep.inner
+
+
+COMPUTED = "a: int\n    @pydantic.computed_field\n    @property\n    def double(self) -> int: return 2 * self.a"
+
+
+# -- What could never come back ----------------------------------------------------------------------------------------
+
+NEVER = [
+    ("a: int = pydantic.Field(exclude=True, default=3)", "", r"E\.a is excluded from JSON"),
+    (COMPUTED, "extra='forbid'", r"E\.double is computed and written, .* extra='forbid' does not ignore"),
+    (COMPUTED, "extra='allow'", r"E\.double is computed and written, .* extra='allow' does not ignore"),
+]
+
+
+@pytest.mark.parametrize(("body", "config", "says"), NEVER)
+@pytest.mark.parametrize("dataclass", [False, True])
+def test_a_pydantic_class_that_writes_what_it_does_not_read_is_refused(
+    body: str, config: str, says: str, dataclass: bool
+) -> None:
+    head = f"@pydantic.dataclasses.dataclass(frozen=True, config=dict({config}))\nclass E:\n    "
+    if not dataclass:
+        head = f"class E(pydantic.BaseModel, frozen=True, {config}):\n    "
+    module = run(f"import pydantic, pydantic.dataclasses\n{head}{body}")
+    with pytest.raises(DefinitionError, match=says):
+        event_type(module.E)
+
+
+def test_a_computed_field_that_is_not_read_does_no_harm() -> None:
+    model = run(f"import pydantic\nclass E(pydantic.BaseModel, frozen=True):\n    {COMPUTED}").E
+    assert event_type(model).encode(model(a=2))[1] == model(a=2)
 
 
 # -- Decoding errors ---------------------------------------------------------------------------------------------------

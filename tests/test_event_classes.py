@@ -104,7 +104,7 @@ REFUSED_CLASSES = [
     ),
     (
         "@frozen\nclass E:\n  a: str | datetime",
-        "cannot be decoded from JSON: Type unions may not contain more than one str-like",
+        ".E.a cannot be decoded from JSON: Type unions may not contain more than one str-like",
     ),
     (
         "@frozen\nclass P:\n  b: int\n@frozen\nclass Q:\n  b: int\n@frozen\nclass E:\n  a: P | Q",
@@ -114,7 +114,15 @@ REFUSED_CLASSES = [
         "@frozen\nclass E:\n  a: Mapping[tuple[int, ...], int]",
         ".E.a: `a Mapping whose keys are neither texts nor numbers` cannot be decoded",
     ),
-    ("@frozen\nclass E:\n  a: InitVar[int]\n  b: int = 0", "InitVar"),
+    (
+        "@frozen\nclass P:\n  b: int\n@frozen\nclass Q:\n  b: int\n@frozen\nclass E:\n  x: int\n  a: P | Q",
+        ".E.a cannot be decoded from JSON: Type unions may not contain more than one dataclass",
+    ),
+    ("@frozen\nclass E:\n  a: InitVar[int]\n  b: int = 0", "dataclasses with `InitVar` fields are not supported."),
+    (
+        "class P(enum.Enum):\n  A = (1, 2)\n@frozen\nclass E:\n  a: P",
+        ".E.a cannot be decoded from JSON: Enums must contain",
+    ),
     ("@attrs.frozen\nclass E:\n  _a: int", "E._a: msgspec leaves out the fields of attrs classes that begin with `_`"),
     ("@attrs.frozen\nclass E:\n  a = attrs.field()", "E.a has no annotation"),
     ("@frozen\nclass E:\n  a: 'Missing'", "the name `Missing` in `a: Missing` cannot be resolved at run time"),
@@ -122,6 +130,14 @@ REFUSED_CLASSES = [
     ("class E(pydantic.BaseModel, frozen=True):\n  a: 'Missing'", "Missing"),
     ("E = type('X' * 129, (), {})", "1 to 128 characters"),
 ]
+
+
+@pytest.mark.parametrize("field", ["InitVar[int]", "P", "str | datetime"])
+def test_advice_about_several_classes_is_given_only_where_there_are_several(field: str) -> None:
+    module = run(PRELUDE + f"class P(enum.Enum):\n  A = (1, 2)\n@frozen\nclass E:\n  a: {field}")
+    with pytest.raises(DefinitionError) as caught:
+        event_type(module.E)
+    assert "tags" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("source", "message"), REFUSED_CLASSES)

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import msgspec
 from msgspec import inspect as types_of_msgspec
 
-from factfold.annotations import describe, show
+from factfold.annotations import class_hints, describe, show
 from factfold.errors import DecodingError, DefinitionError, EncodingError
 from factfold.events import declaration, declare
 from factfold.immutability import check_event
@@ -145,10 +145,27 @@ def _codec(cls: type, where: str) -> tuple[ToJson, FromJson]:
     except DefinitionError:
         raise
     except Exception as error:
-        raise DefinitionError(
-            f"{where} cannot be decoded from JSON: {error}. Where a field may be one of several classes, make them "
-            "Structs with tags: msgspec.Struct(frozen=True, tag=True)."
-        ) from error
+        place, cause = _undecodable_field(cls, where, error)
+        advice = ""
+        if "more than one" in str(cause) and "str-like" not in str(cause):
+            advice = (
+                " Where a field may be one of several classes, make them Structs with tags: "
+                "msgspec.Struct(frozen=True, tag=True)."
+            )
+        elif "str-like" in str(cause):
+            advice = " These are all texts in JSON, which does not say which one is meant: make it one of them."
+        raise DefinitionError(f"{place} cannot be decoded from JSON: {cause}.{advice}") from error
+
+
+def _undecodable_field(cls: type, where: str, error: Exception) -> tuple[str, Exception]:
+    """The field that cannot be decoded, if it is one, and why."""
+    hints = {} if is_pydantic_like(cls) else class_hints(cls, {})
+    for field in _fields(cls):
+        try:
+            msgspec.json.Decoder(hints.get(field, object))
+        except Exception as cause:  # noqa: BLE001  # whatever it raises, this is the field
+            return f"{where}.{field}", cause
+    return where, error
 
 
 def is_pydantic_like(cls: type) -> bool:
@@ -159,6 +176,19 @@ def is_pydantic_like(cls: type) -> bool:
 def _pydantic_codec(cls: Any) -> tuple[ToJson, FromJson]:
     if not cls.__pydantic_complete__ and is_pydantic(cls):
         cls.model_rebuild(raise_errors=True)
+    for name, field in cls.__pydantic_fields__.items():
+        if field.exclude:
+            raise DefinitionError(
+                f"{describe(cls)}.{name} is excluded from JSON, so its value would be lost. Leave `exclude` away, or "
+                "leave the field to another class."
+            )
+    config: Any = cls.model_config if is_pydantic(cls) else getattr(cls, "__pydantic_config__", {})
+    computed = list(cls.__pydantic_decorators__.computed_fields)
+    if computed and config.get("extra") in ("forbid", "allow"):
+        raise DefinitionError(
+            f"{describe(cls)}.{computed[0]} is computed and written, and then read as a field that does not exist, "
+            f"which extra={config['extra']!r} does not ignore. Make it a plain property, or leave `extra` away."
+        )
     to_json = cls.__pydantic_serializer__.to_json
     from_json: FromJson = cls.__pydantic_validator__.validate_json
 
@@ -280,7 +310,7 @@ def _unequal(cls: type, event: object, twin: object) -> EncodingError:
 
 def _difference(before: object, after: object) -> str:
     """What became of a value, and what to do about it."""
-    given, shown = show(type(before)), f"{_short(before)} ({show(type(before))})"
+    shown = f"{_short(before)} ({show(type(before))})"
     if not same(before, before):
         return (
             f"{shown} is equal to nothing, not even to itself. Give it another value, None for one that is not known."
@@ -290,7 +320,7 @@ def _difference(before: object, after: object) -> str:
         back = "something that looks the same and is not equal to it"
     elif type(before) is not type(after) or isinstance(before, (tuple, frozenset, Mapping)):
         return f"{shown} would come back as {back}. Give it a value of the type that it is annotated with."
-    return f"{shown} would come back as {back}. What {given} writes as JSON must hold all that makes it equal."
+    return f"{shown} would come back as {back}. What is written of it as JSON must hold all that it is."
 
 
 def _fields(cls: type) -> tuple[str, ...]:
