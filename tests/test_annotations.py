@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from textwrap import dedent
 
 import pytest
 
@@ -152,6 +153,22 @@ def test_the_same_local_name_means_the_nearest_one() -> None:
             return f
     """)
     assert module.define().event_types != (module.E,)
+
+
+def test_names_of_a_function_of_the_same_name_in_another_file_do_not_count() -> None:
+    source = """
+        def make():
+            @stream("x", initial=0)
+            def fold(state: int, event: Opened) -> int: return state
+            return fold
+    """
+    inner = run(f"from __future__ import annotations\n{PRELUDE}\n{dedent(source)}")
+    outer = run("""
+        def make(inner):
+            Opened = int
+            return inner.make()
+    """)
+    assert outer.make(inner).event_types == (inner.Opened,)
 
 
 def test_a_name_in_an_alias_that_is_a_text_is_found_with_the_alias() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 import sqlite3
+import time
 from collections.abc import Iterable
 from contextlib import closing
 from dataclasses import dataclass
@@ -174,6 +175,19 @@ def test_the_log_comes_in_order_as_plain_json(filled: Store) -> None:
 )
 def test_with_types_the_log_is_decoded(filled: Store, types: type[object], expected: list[tuple[int, object]]) -> None:
     assert [(each.position, each.event) for each in filled.log(types=types)] == expected
+
+
+def test_no_event_is_recorded_before_its_predecessor_when_the_clock_goes_back(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.execute(deposit, "ann", 1)
+    back = time.time_ns() - 3_600_000_000_000
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: back)
+        store.execute(deposit, "ann", 1)
+    store.execute(deposit, "ann", 1)
+    first, second, third = [recorded.recorded_at for recorded in store.log()]
+    assert first == second <= third
 
 
 def test_the_log_of_a_category(filled: Store) -> None:

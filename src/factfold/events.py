@@ -178,6 +178,7 @@ def metadata(
 ) -> Generator[None, None, None]:
     """Sets the metadata of all commands executed inside this block, in this thread or task and those it starts.
 
+    What counts is where `execute` is called: a block inside a command sets nothing for the events of that command.
     An inner block inherits what it does not set; `extra` is merged key by key. Raises EncodingError on entering when
     something cannot be stored.
     """
