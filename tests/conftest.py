@@ -13,12 +13,13 @@ from factfold import AsyncStore, Store, batch
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
+from factfold.storage.valkey import Valkey
 from tests import watchdog
 from tests.blocking import Blocking, blocking
 from tests.faults import Faulty
 from tests.together import Loop, MakeTogether, Threads, Together
 
-pytest_plugins = ["tests.servers.fixtures", "tests.servers.storages"]
+pytest_plugins = ["tests.servers.fixtures", "tests.servers.storages", "tests.servers.valkey_fixtures"]
 
 MakeStore: TypeAlias = Callable[..., Store]
 """Opens a store on the test's storage, or on another one; takes the options of a store."""
@@ -35,7 +36,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres"])
+@pytest.fixture(params=["memory", "sqlite", "postgres", "valkey"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """One database: all stores that are opened on it see the same log."""
     if request.param == "memory":
@@ -43,6 +44,9 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     if request.param == "postgres":
         direct: Storage = request.getfixturevalue("direct")
         return direct
+    if request.param == "valkey":
+        valkey: Valkey = request.getfixturevalue("valkey")
+        return valkey
     return SQLite(tmp_path / "log.db", synchronous="normal")  # what survives a power failure is not asked here
 
 

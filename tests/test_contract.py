@@ -10,6 +10,7 @@ from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
+from factfold.storage.valkey import Valkey
 from factfold.testing import StorageContract
 
 
@@ -29,3 +30,9 @@ class TestPostgres(StorageContract):
     @pytest.fixture
     def storage(self, direct: Postgres) -> Storage:
         return direct
+
+
+class TestValkey(StorageContract):
+    @pytest.fixture
+    def storage(self, valkey: Valkey) -> Storage:
+        return valkey

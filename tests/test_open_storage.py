@@ -16,6 +16,7 @@ from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
+from factfold.storage.valkey import Valkey
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,22 @@ from factfold.storage.sqlite import SQLite
             "postgresql://db/bank?schema=shop&sslmode=require&timeout=2.5&pool_size=3&pooler=true&user=a%26b",
             Postgres(
                 "postgresql://db/bank?sslmode=require&user=a%26b", schema="shop", timeout=2.5, pool_size=3, pooler=True
+            ),
+        ),
+        ("valkey://db", Valkey("valkey://db")),
+        ("redis://ann:secret@db:6380/3", Valkey("redis://ann:secret@db:6380/3")),
+        ("REDISS://db?ssl_ca_certs=/ca.pem", Valkey("rediss://db", ssl_ca_certs="/ca.pem")),
+        (
+            "valkey://a:1,b:2?cluster=true&durable=false&min_replicas=2&timeout=2.5&lease=3&connections=4&prefix=x",
+            Valkey(
+                "valkey://a:1,b:2",
+                cluster=True,
+                durable=False,
+                min_replicas=2,
+                timeout=2.5,
+                lease=3.0,
+                connections=4,
+                prefix="x",
             ),
         ),
     ],
@@ -61,6 +78,13 @@ def test_the_name_of_a_server_holds_no_password(url: str, name: str) -> None:
     storage = Postgres(url)
     assert storage.name == name
     assert "hun" not in repr(storage)
+
+
+def test_the_name_and_the_text_of_a_server_hold_no_password() -> None:
+    storage = Valkey("valkey://ann:hun%40ter2@db:6380/3")
+    assert storage.name == "valkey://db:6380/3"
+    assert storage.server().password == "hun@ter2"
+    assert "hun" not in repr(storage) + repr(storage.server())
 
 
 def test_memory_is_a_new_log_each_time() -> None:
@@ -110,8 +134,19 @@ def test_the_name_of_a_storage_is_its_url(path: str) -> None:
         ("postgresql://localhost/bank?schema=Bank", "cannot be a schema"),
         ("postgresql://localhost/bank?schema=pg_bank", "cannot be a schema"),
         ("postgresql://localhost/bank?schema=a&schema=b", "twice"),
-        ("valkey://localhost", "not in this version"),
-        ("redis://localhost", "not in this version"),
+        ("valkey:localhost", "two slashes"),
+        ("valkey://localhost/bank", "number of a database"),
+        ("valkey://localhost:port", "not a host and a port"),
+        ("valkey://localhost?cluster=perhaps", "cannot be 'perhaps'"),
+        ("valkey://localhost/1?cluster=true", "database 0 only"),
+        ("valkey://a,b", "cluster=True"),
+        ("valkey://localhost?min_replicas=-1", "number of replicas"),
+        ("valkey://localhost?timeout=0", "above 0"),
+        ("valkey://localhost?lease=0", "0.01 or more"),
+        ("valkey://localhost?connections=0", "above 0"),
+        ("valkey://localhost?prefix={x}", "cannot be a prefix"),
+        ("valkey://localhost?ssl_ca_certs=ca.pem", "valkeys://"),
+        ("valkey://localhost?replicas=1", "Did you mean 'min_replicas'?"),
         ("nats://localhost", "not in this version"),
         ("mysql://localhost", "There is no storage mysql:"),
     ],
@@ -130,6 +165,13 @@ def test_an_unusable_url_is_refused_with_a_hint(url: str, said: str) -> None:
         "postgresql://bob:hunter2@db/bank?timeout=x",
         "postgrsql://bob:hunter2@db",
         "x://a:hunter2@b",
+        "valkey://bob:hunter2@db/bank",
+        "valkey://bob:hunter2@db:port",
+        "valkey://bob:hunter2@db?timeout=x",
+        "valkey://bob:hunter2@a,b",
+        "valkey:bob:hunter2@db",
+        "redis://bob:hunter2?@db",
+        "redis://bob:hunter2/@db",
     ],
 )
 def test_no_message_repeats_a_password(url: str) -> None:
@@ -151,7 +193,7 @@ def test_the_contract_is_exported() -> None:
 
 @pytest.mark.parametrize("used", ["import factfold", "import factfold; factfold.storage.open_storage('memory:')"])
 def test_no_driver_is_imported_before_it_is_needed(used: str) -> None:
-    script = f"{used}\nimport sys\nprint({{'sqlite3', 'psycopg'}} & set(sys.modules))"
+    script = f"{used}\nimport sys\nprint({{'sqlite3', 'psycopg', 'redis'}} & set(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(each for each in sys.path if each)}
     said = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment, timeout=60

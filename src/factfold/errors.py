@@ -118,6 +118,23 @@ class OutcomeUnknownError(FactfoldError):
     """The storage was lost while it appended, and cannot be asked: the command happened wholly, or not at all."""
 
 
+class NotReplicatedError(OutcomeUnknownError):
+    """The events are written, at `first` to `last`, and not confirmed by as many replicas as were asked for.
+
+    They are in the log and count, unless the primary is lost before its replicas have them.
+    """
+
+    def __init__(self, where: str, first: int, last: int, replicas: int) -> None:
+        super().__init__(
+            f"{where}: the events are written on the primary, at positions {first} to {last}, but fewer than "
+            f"{replicas} replica(s) have confirmed them in time. They are in the log, unless a failover loses "
+            "them. See to the replicas, and execute the command again only if it was under execute_once."
+        )
+        self.first = first
+        self.last = last
+        self.replicas = replicas
+
+
 # -- The log and what it holds -----------------------------------------------------------------------------------------
 
 
@@ -179,6 +196,10 @@ class StorageFullError(AppendRefusedError):
 
 class StorageReadOnlyError(AppendRefusedError):
     """The file or the server can only be read."""
+
+
+class UnsafeStorageError(StorageError):
+    """The server is configured so that it would lose what it has acknowledged."""
 
 
 class StorageFormatError(StorageError):

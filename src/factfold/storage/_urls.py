@@ -35,8 +35,8 @@ def storage_at(storage: str | Storage) -> Storage:
 
 
 _USABLE = (
-    "Usable are memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db and "
-    "postgresql://user@host:5432/database."
+    "Usable are memory:, sqlite:///relative/path.db, sqlite:////absolute/path.db, "
+    "postgresql://user@host:5432/database and valkey://host:6379/0 (or redis://)."
 )
 
 
@@ -90,6 +90,19 @@ def _postgres(url: str, rest: str) -> Storage:
     return Postgres(f"postgresql:{place}{'?' if others else ''}{'&'.join(others)}", **options)
 
 
+def _valkey(url: str, rest: str) -> Storage:
+    from factfold.storage._valkey_address import PORT
+    from factfold.storage.valkey import Valkey
+
+    scheme = url.partition(":")[0].lower()
+    if not rest.startswith("//"):
+        raise InvalidUrlError(f"{scheme}: two slashes come next, as in '{scheme}://localhost:{PORT}/0'.")
+    credentials, at, public = rest[2:].rpartition("@")
+    place, _, query = public.partition("?")
+    options = _options(f"{scheme}://{place}", query, _VALKEY_OPTIONS)
+    return Valkey(f"{scheme}://{credentials}{at}{place}", **options)
+
+
 def _boolean(text: str) -> bool:
     return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
 
@@ -99,6 +112,20 @@ _POSTGRES_OPTIONS: Mapping[str, Callable[[str], object]] = {
     "timeout": float,
     "pool_size": int,
     "pooler": _boolean,
+}
+
+_VALKEY_OPTIONS: Mapping[str, Callable[[str], object]] = {
+    "cluster": _boolean,
+    "durable": _boolean,
+    "min_replicas": int,
+    "timeout": float,
+    "lease": float,
+    "connections": int,
+    "prefix": str,
+    "ssl_ca_certs": str,
+    "ssl_certfile": str,
+    "ssl_keyfile": str,
+    "ssl_check_hostname": _boolean,
 }
 
 
@@ -130,5 +157,9 @@ _SCHEMES: Mapping[str, Callable[[str, str], Storage]] = {
     "sqlite": _sqlite,
     "postgresql": _postgres,
     "postgres": _postgres,
+    "valkey": _valkey,
+    "valkeys": _valkey,
+    "redis": _valkey,
+    "rediss": _valkey,
 }
-_LATER = ("valkey", "valkeys", "redis", "rediss", "nats")
+_LATER = ("nats",)

@@ -218,12 +218,14 @@ class Capabilities(Struct, frozen=True):
     """What an engine promises.
 
     `locks`: the writers' lock can be held while a batch is decided. `durable`: what was acknowledged survives the
-    crash of the machine. `shared`: several processes can work on it.
+    crash of the machine. `shared`: several processes can work on it. `durability` says in words what can be lost when,
+    where that depends on how a server is configured.
     """
 
     locks: bool
     durable: bool
     shared: bool
+    durability: str = ""
 
 
 def touched_by(events: Sequence[StoredEvent], selections: Sequence[Selection]) -> frozenset[int]:

@@ -1,0 +1,148 @@
+"""The Valkey engine for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import TypeVar
+from uuid import uuid4
+
+from factfold.errors import StorageError, StoreClosedError
+from factfold.storage._valkey_log import Operations
+from factfold.storage._valkey_place import Place
+from factfold.storage._valkey_steps import Steps
+from factfold.storage._valkey_tasks import AsyncConnections
+from factfold.storage.base import (
+    Append,
+    Appended,
+    Capabilities,
+    Check,
+    Conflict,
+    Head,
+    Load,
+    Loaded,
+    LogPage,
+    News,
+    StoredEvent,
+    StreamInfo,
+    StreamPage,
+)
+from factfold.storage.valkey import Valkey
+
+T = TypeVar("T")
+
+
+class AsyncValkeyEngine:
+    """Opened connections of one event loop."""
+
+    def __init__(self, place: Place, connections: AsyncConnections) -> None:
+        self._place = place
+        self._connections = connections
+        self._logs: list[AsyncValkeyLog] = []
+
+    @classmethod
+    async def opened(cls, storage: Valkey) -> AsyncValkeyEngine:
+        """Connects."""
+        place = Place(storage)
+        connections = AsyncConnections(place.server, storage.timeout, storage.connections)
+        try:
+            await connections.run(place.open())
+        except BaseException:
+            await connections.close()
+            raise
+        return cls(place, connections)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self._place.capabilities
+
+    async def log(self, namespace: str) -> AsyncValkeyLog:
+        """One namespace, which is made when it does not exist."""
+        operations = await self._connections.run(self._place.operations(namespace))
+        self._logs.append(AsyncValkeyLog(operations, self._connections))
+        return self._logs[-1]
+
+    async def close(self) -> None:
+        """Gives the locks back and closes the connections."""
+        if not self._connections.closed:
+            for log in self._logs:
+                with suppress(StorageError, StoreClosedError):  # The lease ends it.
+                    await log.unlock()
+        await self._connections.close()
+
+
+class AsyncValkeyLog:
+    """One namespace: runs its operations.
+
+    What writes goes on when its caller is cancelled: then it gives back the lock that it may have got.
+    """
+
+    def __init__(self, operations: Operations, connections: AsyncConnections) -> None:
+        self.name = operations.name
+        self._operations = operations
+        self._connections = connections
+        self._order = asyncio.Lock()
+
+    async def head(self) -> Head:
+        return await self._connections.run(self._operations.head())
+
+    async def append(self, append: Append) -> Appended | Conflict:
+        return await asyncio.shield(self._connections.start(self._in_order(self._operations.append(append))))
+
+    async def check(self, check: Check) -> News:
+        return await self._connections.run(self._operations.check(check))
+
+    async def lock(self, check: Check) -> News:
+        abandoned: list[bool] = []
+
+        async def lock() -> News:
+            async with self._order:
+                news = await self._connections.run(self._operations.lock(check, uuid4().hex))
+                if abandoned:
+                    await self._connections.run(self._operations.unlock())
+                return news
+
+        work = self._connections.start(lock())
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            abandoned.append(True)
+            if work.done():  # The lock came at the same moment.
+                self._connections.start(self._in_order(self._operations.unlock()))
+            raise
+
+    async def unlock(self) -> None:
+        await asyncio.shield(self._connections.start(self._in_order(self._operations.unlock())))
+
+    async def resolve(self, append: Append) -> Appended | None:
+        return await asyncio.shield(self._connections.start(self._connections.run(self._operations.resolve(append))))
+
+    async def load(self, load: Load) -> Loaded:
+        return await self._connections.run(self._operations.load(load))
+
+    async def read(self, page: LogPage) -> Sequence[StoredEvent]:
+        return await self._connections.run(self._operations.read(page))
+
+    async def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
+        return await self._connections.run(self._operations.read_stream(page))
+
+    async def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
+        return await self._connections.run(self._operations.streams(category, after, limit))
+
+    async def wait(self, after: int, timeout: float) -> int:
+        return await self._connections.run(self._operations.wait(after, timeout))
+
+    async def get(self, place: str, key: str) -> bytes | None:
+        return await self._connections.run(self._operations.get(place, key))
+
+    async def put(self, place: str, key: str, value: bytes | None) -> None:
+        await self._connections.run(self._operations.put(place, key, value))
+
+    async def problems(self) -> Sequence[str]:
+        return await self._connections.run(self._operations.problems())
+
+    async def _in_order(self, steps: Steps[T]) -> T:
+        """Runs what takes the lock or gives it back: one after another, as they know of one another's lock."""
+        async with self._order:
+            return await self._connections.run(steps)
