@@ -7,7 +7,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, ExitStack, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -105,24 +105,25 @@ def with_tasks(
     return asyncio.run(main())
 
 
-class Databases:
-    """Makes empty databases."""
+NewStorage: TypeAlias = Callable[[], AbstractContextManager[Storage]]
+"""Gives an empty database."""
 
-    def __init__(self, server: Callable[[], PostgresServer]) -> None:
-        self._server = server
 
-    @contextmanager
-    def new(self, engine: str) -> Iterator[Storage]:
-        """One that nobody has used, on an engine."""
-        if engine == "memory":
-            yield Memory()
-        elif engine == "postgres":
-            server = self._server()
-            with server.fresh_schema() as schema:
-                yield Postgres(server.url, schema=schema)
-        else:
-            with tempfile.TemporaryDirectory() as folder:
-                yield SQLite(Path(folder) / "log.db", synchronous="normal")
+@contextmanager
+def new_memory() -> Iterator[Storage]:
+    yield Memory()
+
+
+@contextmanager
+def new_postgres(server: PostgresServer) -> Iterator[Storage]:
+    with server.fresh_schema() as schema:
+        yield Postgres(server.url, schema=schema)
+
+
+@contextmanager
+def new_sqlite() -> Iterator[Storage]:
+    with tempfile.TemporaryDirectory() as folder:
+        yield SQLite(Path(folder) / "log.db", synchronous="normal")
 
 
 def whole_log(storage: Storage) -> Sequence[StoredEvent]:
@@ -134,5 +135,4 @@ def whole_log(storage: Storage) -> Sequence[StoredEvent]:
         engine.close()
 
 
-engines = pytest.mark.parametrize("engine", ["memory", "sqlite", "postgres"])
 callers = pytest.mark.parametrize("execute_all", [with_threads, with_tasks], ids=["threads", "tasks"])

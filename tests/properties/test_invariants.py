@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factfold import Store, Transaction, event, stream
-from tests.properties.callers import Answer, Databases, Run, callers, engines
+from tests.properties.callers import Answer, NewStorage, Run, callers
 from tests.properties.limits import Limits, cache_sizes, examples, limits
 
 PURSES = 4
@@ -140,20 +140,14 @@ command = st.one_of(
 commands = st.integers(0, 32).flatmap(lambda count: st.lists(command, min_size=count, max_size=count))
 
 
-@engines
 @callers
 @examples(1)
 @given(commands=commands, sizes=cache_sizes, limits=limits)
 def test_what_a_run_sees_was_there_at_one_moment(
-    databases: Databases,
-    engine: str,
-    execute_all: Run,
-    commands: list[tuple[object, ...]],
-    sizes: list[int],
-    limits: Limits,
+    new_storage: NewStorage, execute_all: Run, commands: list[tuple[object, ...]], sizes: list[int], limits: Limits
 ) -> None:
     witness = Witness()
-    with databases.new(engine) as storage, limits.apply():
+    with new_storage() as storage, limits.apply():
         made = [kind(witness, *given) for kind, *given in commands]  # type: ignore[operator]  # each is a class
         answers = execute_all(storage, sizes, made, [None] * len(made))
 

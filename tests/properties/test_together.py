@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from factfold import Store
 from factfold.storage.base import StoredEvent
 from tests.properties.boxes import LENSES, BrokenError
-from tests.properties.callers import Answer, Databases, Run, callers, engines, whole_log
+from tests.properties.callers import Answer, NewStorage, Run, callers, whole_log
 from tests.properties.laws import Call, check_calls, check_log, check_runs
 from tests.properties.limits import Limits, cache_sizes, examples, limits
 from tests.properties.model import AnyStream, facts_of, state_of
@@ -19,20 +19,18 @@ from tests.properties.programs import IDS, Program, programs
 keys = st.lists(st.sampled_from([None, None, None, "k", "l"]), min_size=12, max_size=12)
 
 
-@engines
 @callers
 @examples(1)
 @given(programs=programs(max_size=12), sizes=cache_sizes, keys=keys, limits=limits)
 def test_commands_are_run_one_after_another(
-    databases: Databases,
-    engine: str,
+    new_storage: NewStorage,
     execute_all: Run,
     programs: list[Program],
     sizes: list[int],
     keys: list[str | None],
     limits: Limits,
 ) -> None:
-    with databases.new(engine) as storage, limits.apply():
+    with new_storage() as storage, limits.apply():
         answers = execute_all(storage, sizes, programs, keys)
 
         stored = whole_log(storage)
