@@ -37,7 +37,7 @@ from factfold.retry import Retry
 from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
-from factfold.storage.base import AsyncEngine, AsyncLog, Storage, StreamInfo
+from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage, StreamInfo
 from factfold.streams import Stream, StreamType
 from factfold.transaction import AnyStreamType, Transaction
 from factfold.verification import Verification, Verifier
@@ -90,6 +90,7 @@ class AsyncStore(AsyncSubscribable):
         self._saver: AsyncSaver | None = None
         self._pump: AsyncPump | None = None
         self._beginnings: set[asyncio.Task[AsyncDelivery[object]]] = set()
+        self._capabilities: Capabilities | None = None
         self._leader: asyncio.Task[None] | None = None
         self._loaders: set[asyncio.Task[None]] = set()
         self._closed = False
@@ -285,6 +286,11 @@ class AsyncStore(AsyncSubscribable):
         refuse_inside_command()
         return (await (await self._ready())[1].head()).position
 
+    @property
+    def durability(self) -> str:
+        """What the storage promises to those whose commands were acknowledged, in words; empty before it is opened."""
+        return "" if self._capabilities is None else self._capabilities.durability_in_words
+
     def stats(self) -> Stats:
         """What this store has done so far. No I/O."""
         refuse_inside_command()
@@ -393,8 +399,9 @@ class AsyncStore(AsyncSubscribable):
             log = await engine.log(self._settings.namespace)
             if self._heart is None or self._log is None:  # somebody else may have been faster
                 self._log = log
+                self._capabilities = engine.capabilities
                 self._heart = self._settings.heart(
-                    engine.capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
+                    self._capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
                 )
                 self._saver = AsyncSaver(self._heart.snapshots, log)
                 decode = event_decoder(self._settings.transform)

@@ -22,6 +22,7 @@ from factfold.errors import (
     FactfoldError,
     LockLostError,
     LogDivergedError,
+    NotReplicatedError,
     OutcomeUnknownError,
     StoreClosedError,
     StoreUnavailableError,
@@ -406,7 +407,7 @@ class Heart:
                     return
                 except LockLostError as error:
                     answer, lost = None, error
-                except (StoreUnavailableError, LogDivergedError, StoreClosedError):
+                except (StoreUnavailableError, LogDivergedError, StoreClosedError, NotReplicatedError):
                     batch.append = None
                     raise
                 except Exception as error:  # also what the storage did not foresee: nobody knows what it has written
@@ -465,6 +466,8 @@ class Heart:
         for attempt in range(1, self._retry.max_attempts + 1):
             try:
                 answer = yield Resolve(append)
+            except NotReplicatedError:  # it happened, and the caller has to know what that is worth
+                raise
             except Exception as error:  # whatever it is, the question is still open
                 reason = error
                 if isinstance(error, StoreClosedError):

@@ -34,7 +34,7 @@ from factfold.saver import Saver
 from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
-from factfold.storage.base import Engine, Log, Storage, StreamInfo
+from factfold.storage.base import Capabilities, Engine, Log, Storage, StreamInfo
 from factfold.streams import Stream, StreamType
 from factfold.subscriptions import Pump, Subscribable
 from factfold.transaction import AnyStreamType, Transaction
@@ -92,6 +92,7 @@ class Store(Subscribable):
         self._log: Log | None = None
         self._saver: Saver | None = None
         self._pump: Pump | None = None
+        self._capabilities: Capabilities | None = None
         self._closed = False
         self._ended = False
 
@@ -280,6 +281,11 @@ class Store(Subscribable):
         refuse_inside_command()
         return self._ready()[1].head().position
 
+    @property
+    def durability(self) -> str:
+        """What the storage promises to those whose commands were acknowledged, in words; empty before it is opened."""
+        return "" if self._capabilities is None else self._capabilities.durability_in_words
+
     def stats(self) -> Stats:
         """What this store has done so far. No I/O."""
         refuse_inside_command()
@@ -385,6 +391,9 @@ class Store(Subscribable):
                 self._log = engine.log(self._settings.namespace)
                 heart = self._settings.heart(
                     engine.capabilities, self._guard, notify=_notify, interrupts=self._interrupts
+                self._capabilities = engine.capabilities
+                self._heart = self._settings.heart(
+                    self._capabilities, self._guard, notify=_notify, interrupts=self._interrupts
                 )
                 self._saver = Saver(heart.snapshots, self._log, self._guard)
                 decode = event_decoder(self._settings.transform)

@@ -55,7 +55,7 @@ class ValkeyServer:
         self.folder = site.make_folder("valkey")
         self.port = port or free_port()
         self._site = site
-        self._program = program
+        self.program = program
         self._settings = settings
         self._process: int | None = None
         self.start()
@@ -81,7 +81,7 @@ class ValkeyServer:
         assert self._process is None, "it is running"
         settings = {"port": str(self.port), "bind": "127.0.0.1", "dir": str(self.folder), "save": "", **self._settings}
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        self._process = self._site.run([self._program, *words], self.folder)
+        self._process = self._site.run([self.program, *words], self.folder)
         deadline = time.monotonic() + PATIENCE
         while not self._is_ready():
             if self._site.ends_within(self._process, 0.01):

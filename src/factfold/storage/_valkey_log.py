@@ -247,8 +247,8 @@ class Operations:
             for each, version in stored.streams.items():
                 before.setdefault(each, version - 1)
         if self._rules.min_replicas:
-            # WAIT waits for what its own connection has written: something that says nothing.
-            touch: Words = ("SREM", self._keys.voids, append.id)
+            # WAIT waits for all that came before the last write of its own connection: so it writes something.
+            touch: Words = ("SET", self._keys.format, FORMAT)
             replies = yield from self._route.commands((touch, *self._then()), reading=False)
             self._assert_replicated(append, first, replies)
         news = decode_news(append.check.after, answer, self.name)

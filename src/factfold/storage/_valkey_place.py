@@ -14,7 +14,7 @@ from factfold.storage._valkey_wire import Address, Keys
 from factfold.storage.base import Capabilities
 from factfold.storage.valkey import Valkey
 
-_warned: set[tuple[str, str]] = set()
+warned: set[tuple[str, str]] = set()
 
 
 class Place:
@@ -64,6 +64,6 @@ class Place:
             return
         self.capabilities = Capabilities(locks=True, durable=promises.durable, shared=True, durability=promises.text)
         told = (self.server.name, promises.text)
-        if self.storage.durable and not promises.durable and told not in _warned:
-            _warned.add(told)
+        if self.storage.durable and not promises.durable and told not in warned:
+            warned.add(told)
             warnings.warn(f"{self.server.name}: {promises.text}.", RuntimeWarning, stacklevel=2)

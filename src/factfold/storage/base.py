@@ -227,6 +227,13 @@ class Capabilities(Struct, frozen=True):
     shared: bool
     durability: str = ""
 
+    @property
+    def durability_in_words(self) -> str:
+        """`durability`, or what `durable` means where the engine says no more."""
+        if self.durability:
+            return self.durability
+        return "what was acknowledged survives a crash" if self.durable else "a crash may lose what was acknowledged"
+
 
 def touched_by(events: Sequence[StoredEvent], selections: Sequence[Selection]) -> frozenset[int]:
     """The indices of the selections that look at one of these events."""
