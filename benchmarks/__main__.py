@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import delivery, imports, memory, postgres, processes, profiles, reading, snapshots, writing
+from benchmarks import delivery, imports, memory, postgres, processes, profiles, reading, snapshots, valkey, writing
 from benchmarks.harness import FULL, QUICK, TINY, Budget, Row
 from benchmarks.table import show
 
@@ -21,6 +21,7 @@ GROUPS: Mapping[str, Callable[[Budget, Path | None], list[Row]]] = {
     "snapshots": snapshots.rows,
     "delivery": delivery.rows,
     "postgres": postgres.rows,
+    "valkey": valkey.rows,
 }
 BUDGETS = {"full": FULL, "quick": QUICK, "tiny": TINY}
 

@@ -389,10 +389,8 @@ class Store(Subscribable):
             if self._heart is None or self._log is None:
                 engine = self._connections.engine()
                 self._log = engine.log(self._settings.namespace)
-                heart = self._settings.heart(
-                    engine.capabilities, self._guard, notify=_notify, interrupts=self._interrupts
                 self._capabilities = engine.capabilities
-                self._heart = self._settings.heart(
+                heart = self._settings.heart(
                     self._capabilities, self._guard, notify=_notify, interrupts=self._interrupts
                 )
                 self._saver = Saver(heart.snapshots, self._log, self._guard)

@@ -14,9 +14,10 @@ from types import TracebackType
 from uuid import uuid4
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from factfold.storage._valkey_address import parse
+from factfold.storage._valkey_connections import new_wire, packed
+from factfold.storage._valkey_wire import Address
 from factfold.storage.valkey import Valkey
 from tests.servers.site import PATIENCE, PORTS, Site, free_port
 
@@ -136,12 +137,12 @@ class ValkeyServer:
 
     def ask(self, *words: str | int | bytes) -> object:
         """Sends a command past every proxy; the answer."""
-        connection = redis.Connection(port=self.port, protocol=2, socket_timeout=PATIENCE, retry=Retry(NoBackoff(), 0))
+        wire = new_wire(parse(self.url, {}), Address("127.0.0.1", self.port), PATIENCE)
         try:
-            connection.send_command(*words)
-            answer: object = connection.read_response()
+            wire.send_packed_command(packed((words,)))
+            answer: object = wire.read_response(disable_decoding=True)
         finally:
-            connection.disconnect()
+            wire.disconnect()
         return answer
 
     def says(self, text: str, *words: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
+import hiredis
 from redis import Connection, SSLConnection
 from redis.asyncio import Connection as AsyncConnection
 from redis.asyncio import SSLConnection as AsyncSSLConnection
@@ -37,7 +38,6 @@ class Wire(Protocol):
     """What we use of a connection of redis-py."""
 
     def connect(self) -> None: ...
-    def pack_command(self, *words: object) -> Sequence[bytes]: ...
     def send_packed_command(self, command: object, check_health: bool = ...) -> None: ...
     def read_response(self, disable_decoding: bool = ...) -> Reply: ...
     def disconnect(self) -> None: ...
@@ -47,7 +47,6 @@ class AsyncWire(Protocol):
     """What we use of an asynchronous connection of redis-py."""
 
     async def connect(self) -> None: ...
-    def pack_command(self, *words: object) -> Sequence[bytes]: ...
     async def send_packed_command(self, command: object, check_health: bool = ...) -> None: ...
     async def read_response(self, disable_decoding: bool = ...) -> Reply: ...
     async def disconnect(self, nowait: bool = ...) -> None: ...
@@ -60,14 +59,15 @@ def new_wire(server: Server, address: Address, timeout: float) -> Wire:
     return make(**_options(server, address, timeout, Retry(NoBackoff(), 0)))
 
 
-def new_async_wire(server: Server, address: Address, timeout: float) -> AsyncWire:
+def new_async_wire(server: Server, address: Address) -> AsyncWire:
     """An asynchronous connection that is not made yet."""
     # As above.
     make = cast("Callable[..., AsyncWire]", AsyncConnection if server.tls is None else AsyncSSLConnection)
-    return make(**_options(server, address, timeout, AsyncRetry(NoBackoff(), 0)))
+    # Whoever uses it limits the time of it all: a timeout for each part costs more than the rest.
+    return make(**_options(server, address, None, AsyncRetry(NoBackoff(), 0)))
 
 
-def _options(server: Server, address: Address, timeout: float, retry: Retry | AsyncRetry) -> dict[str, object]:
+def _options(server: Server, address: Address, timeout: float | None, retry: Retry | AsyncRetry) -> dict[str, object]:
     return {
         "host": address.host,
         "port": address.port,
@@ -108,9 +108,13 @@ def refusal(error: ResponseError | BusyLoadingError) -> Refusal:
     return Refusal(code, rest)
 
 
-def commands_in(wire: Wire | AsyncWire, commands: Sequence[Words]) -> list[bytes]:
+def packed(commands: Sequence[Words]) -> list[bytes]:
     """The bytes to send for these commands."""
-    return [part for words in commands for part in wire.pack_command(*words)]
+    return [_pack(words) for words in commands]
+
+
+# Its signature is partly without types, and does not say that words may be mixed.
+_pack = cast("Callable[[Words], bytes]", hiredis.pack_command)  # pyright: ignore[reportUnknownMemberType]
 
 
 _CODES: dict[type[Exception], str] = {

@@ -15,9 +15,9 @@ from factfold.storage._valkey_address import Server
 from factfold.storage._valkey_connections import (
     DRIVER_ERRORS,
     AsyncWire,
-    commands_in,
     lost,
     new_async_wire,
+    packed,
     refusal,
 )
 from factfold.storage._valkey_steps import Pause, Replies, Request, Send, Steps
@@ -107,10 +107,11 @@ class AsyncConnections:
         wire = await self._take(request.address)
         sent = False
         try:
-            packed = commands_in(wire, request.commands)
+            message = packed(request.commands)
             sent = True
-            await wire.send_packed_command(packed, check_health=False)
-            replies = [await _reply(wire) for _ in request.commands]
+            async with asyncio.timeout(self._timeout):
+                await wire.send_packed_command(message, check_health=False)
+                replies = [await _reply(wire) for _ in request.commands]
         except DRIVER_ERRORS as error:
             await wire.disconnect(nowait=True)
             self.check_open()
@@ -131,9 +132,10 @@ class AsyncConnections:
             if time.monotonic() - since < IDLE or await self._answers(wire):
                 return wire
             await wire.disconnect(nowait=True)
-        wire = new_async_wire(self._server, address, self._timeout)
+        wire = new_async_wire(self._server, address)
         try:
-            await wire.connect()
+            async with asyncio.timeout(self._timeout):
+                await wire.connect()
         except DRIVER_ERRORS as error:
             await wire.disconnect(nowait=True)
             raise lost(error, address, sent=False) from error
@@ -145,8 +147,9 @@ class AsyncConnections:
     async def _answers(self, wire: AsyncWire) -> bool:
         """Whether a connection is still good."""
         try:
-            await wire.send_packed_command(commands_in(wire, (("PING",),)), check_health=False)
-            return await _reply(wire) == b"PONG"
+            async with asyncio.timeout(self._timeout):
+                await wire.send_packed_command(packed((("PING",),)), check_health=False)
+                return await _reply(wire) == b"PONG"
         except DRIVER_ERRORS:
             return False
         except BaseException:

@@ -15,9 +15,9 @@ from factfold.storage._valkey_address import Server
 from factfold.storage._valkey_connections import (
     DRIVER_ERRORS,
     Wire,
-    commands_in,
     lost,
     new_wire,
+    packed,
     refusal,
 )
 from factfold.storage._valkey_steps import Pause, Replies, Request, Send, Steps
@@ -97,9 +97,9 @@ class Connections:
         wire = self._take(request.address)
         sent = False
         try:
-            packed = commands_in(wire, request.commands)
+            message = packed(request.commands)
             sent = True
-            wire.send_packed_command(packed, check_health=False)
+            wire.send_packed_command(message, check_health=False)
             replies = [_reply(wire) for _ in request.commands]
         except DRIVER_ERRORS as error:
             self._discard(wire)
@@ -185,7 +185,7 @@ def _reply(wire: Wire) -> Reply:
 def _answers(wire: Wire) -> bool:
     """Whether a connection is still good."""
     try:
-        wire.send_packed_command(commands_in(wire, (("PING",),)), check_health=False)
+        wire.send_packed_command(packed((("PING",),)), check_health=False)
         return _reply(wire) == b"PONG"
     except DRIVER_ERRORS:
         return False

@@ -28,11 +28,11 @@ if is_busy(ask.token) then
   return { 'busy' }
 end
 
-local codes, new_codes, code = {}, {}, redis.call('HLEN', TYPES)
+local codes, new_codes, code = {}, {}, nil
 for index, type in ipairs(ask.event_types) do
   codes[index] = redis.call('HGET', TYPES, type)
   if not codes[index] then
-    code = code + 1
+    code = (code or redis.call('HLEN', TYPES)) + 1
     if code > 65535 then
       return { 'refused', 'a namespace has room for 65535 names of event types, and they are used up' }
     end
@@ -41,10 +41,9 @@ for index, type in ipairs(ask.event_types) do
     new_codes[#new_codes + 1] = codes[index]
   end
 end
-if redis.call('TYPE', LOG).ok ~= (position > 0 and 'hash' or 'none') then
-  return { 'damaged', 'its key "log" is not what the key "tail" says' }
+if position == 0 and redis.call('EXISTS', LOG) == 1 then
+  return { 'damaged', 'the key "log" holds events, and the key "tail" is gone' }
 end
-redis.call('ZCARD', NAMES)
 
 local counts, records, bases, new_names = {}, {}, {}, {}
 for _, stream in ipairs(ask.streams) do
@@ -57,6 +56,10 @@ for _, stream in ipairs(ask.streams) do
     new_names[#new_names + 1] = 0
     new_names[#new_names + 1] = string.sub(KEYS[stream], ask.prefix + 1)
   end
+end
+
+if #new_names > 0 then
+  redis.call('ZCARD', NAMES) -- an error, when it is no sorted set
 end
 
 local answer = told('appended', position, id, {})
@@ -78,7 +81,7 @@ for index, event in ipairs(ask.events) do
   rows[#rows + 1] = at
   rows[#rows + 1] = ARGV[FIRST_ROW + index - 1] .. cmsgpack.pack(versions) .. packed
   if #rows >= CHUNK or at == last then
-    redis.call('HSET', LOG, unpack(rows)) -- the first write of all: a server without memory refuses it
+    redis.call('HSET', LOG, unpack(rows)) -- the first write: a full server, and a key of another type, refuse it
     rows = {}
   end
 end
