@@ -12,6 +12,7 @@ from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
 from factfold.storage.valkey import Valkey
 from factfold.testing import StorageContract
+from tests.servers.valkey import ValkeyServer
 
 
 class TestMemory(StorageContract):
@@ -36,3 +37,9 @@ class TestValkey(StorageContract):
     @pytest.fixture
     def storage(self, valkey: Valkey) -> Storage:
         return valkey
+
+
+class TestRedis(StorageContract):
+    @pytest.fixture
+    def storage(self, redis_server: ValkeyServer) -> Storage:
+        return redis_server.storage()
