@@ -429,6 +429,8 @@ class Heart:
                         self._fail_losers(batch, losers(batch.jobs, append, answer, attempt))
                     elif lost is not None:
                         self._fail_writers(batch, lost)
+                    if self._locks:
+                        yield Unlock()  # an engine may have kept the next turn for us
                     return
                 if self._locks and not batch.slow:
                     news = yield Lock(self._check(batch))
@@ -436,6 +438,8 @@ class Heart:
                     self._hear(batch, news)
                     locked = True
                 else:
+                    if self._locks:
+                        yield Unlock()  # the same
                     yield Sleep(self._retry.delay(attempt))
                 attempt += 1
                 fresh = True

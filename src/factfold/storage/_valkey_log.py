@@ -81,8 +81,8 @@ TURN_SLICE = 0.1
 WAIT_SLICE = 0.25
 """Seconds that a command blocks for, until it is asked again: a lost wake-up or a closed engine is noticed then."""
 
-KEPT = 0.1
-"""Seconds for which an append that waited and lost keeps its turn: until the batch is decided again, under the lock."""
+KEPT = 0.25
+"""Seconds for which an append that lost has the next turn: until its batch is decided again, under the lock."""
 
 MAX_EVENT = 256 * 1024 * 1024
 """Bytes of an event: by default, a server takes no argument above twice that."""
@@ -98,29 +98,40 @@ class Rules:
 
 
 class Turn:
-    """The writers' lock as one log holds it, under a token. `kept`: left from an append that waited and lost."""
+    """The writers' lock as one log holds it, under a token.
 
-    __slots__ = ("kept", "token")
+    `kept_at`: when an append that lost was given the turn, to decide again, by the monotonic clock;
+    `head` is the log's since then. None for a turn that `lock` has taken.
+    """
 
-    def __init__(self, token: str, *, kept: bool = False) -> None:
+    __slots__ = ("head", "kept_at", "token")
+
+    def __init__(self, token: str, kept_at: float | None = None, head: Head = EMPTY) -> None:
         self.token = token
-        self.kept = kept
+        self.kept_at = kept_at
+        self.head = head
 
 
 class Operations:
     """The operations of one namespace.
 
     `held` is the turn, from `lock` on until an append or `unlock` ends it; `left` are those that interrupted operations
-    may still have: they are given back before anything else is written.
+    may still have: they are given back before anything else is written. `queues`: the last append lost while somebody
+    had the turn.
     """
 
     def __init__(self, name: str, keys: Keys, route: Route, rules: Rules) -> None:
         self.name = name
         self.held: Turn | None = None
         self.left: list[Turn] = []
+        self.queues = False
         self._keys = keys
         self._route = route
         self._rules = rules
+
+    def forget(self) -> None:
+        """In a child process: what was held is the parent's."""
+        self.held, self.left, self.queues = None, [], False
 
     # -- Writing -------------------------------------------------------------------------------------------------------
 
@@ -151,10 +162,10 @@ class Operations:
             deadline = time.monotonic() + self._rules.timeout
             yield from self._tidy()
             turn, self.held = self.held, None
-            locked = turn is not None and not turn.kept
+            locked = turn is not None and turn.kept_at is None
+            question["keep"] = None if locked else round(min(KEPT, self._rules.lease) * 1000)
             while True:
                 question["token"] = None if turn is None else turn.token
-                question["keep"] = None if locked else round(KEPT * 1000)
                 question["next_token"] = uuid4().hex
                 arguments = (encode_question(question), append.check.after.id, append.id, *bodies)
                 replies = yield from self._route.run_once(APPEND, indices.keys, arguments, self._then())
@@ -166,10 +177,13 @@ class Operations:
                         self._assert_replicated(append, appended.first, replies)
                         return appended
                     case b"conflict":
-                        if turn is not None and not locked:
-                            self.held = Turn(turn.token, kept=True)
+                        news = decode_news(append.check.after, answer, self.name)
+                        if answer[6] == b"yours":
+                            token = str(question["token"] or question["next_token"])
+                            self.held = Turn(token, time.monotonic(), news.head)
+                        self.queues = answer[6] == b"queue"
                         turn = None
-                        return Conflict(decode_news(append.check.after, answer, self.name))
+                        return Conflict(news)
                     case b"lost":
                         turn = None
                         if locked:
@@ -188,24 +202,32 @@ class Operations:
 
     def lock(self, check: Check, token: str) -> Steps[News]:
         """Takes the turn under this token, or under that which is handed over; `held` knows."""
-        turn = Turn(token) if self.held is None else self.held
+        kept, queues, self.queues = self.held, self.queues, False
+        if kept is not None and kept.kept_at is not None:
+            if kept.head == check.after and time.monotonic() - kept.kept_at < KEPT / 5:
+                self.held = Turn(kept.token)
+                return News(check.after, check.after, (), frozenset())  # nobody has appended since
+            token = kept.token
         indices = Indices(self._keys)
         question = self._question(check.after, indices.selections(check.selections), indices)
         deadline = time.monotonic() + self._rules.timeout
         try:
             yield from self._tidy()
             while True:
-                question["token"] = turn.token
-                self.held = Turn(turn.token)
-                answer = yield from self._route.run(
-                    ASK, indices.keys, (encode_question(question), check.after.id), reading=False
-                )
-                if answer[0] == b"news":
-                    return decode_news(check.after, answer, self.name)
-                if answer[0] == b"diverged":
-                    raise self._diverged(check.after, answer)
-                self.held = None
-                turn = (yield from self._await_turn(deadline)) or Turn(token)
+                if not queues:
+                    question["token"] = token
+                    self.held = Turn(token)
+                    arguments = (encode_question(question), check.after.id)
+                    answer = yield from self._route.run(ASK, indices.keys, arguments, reading=False)
+                    if answer[0] == b"news":
+                        return decode_news(check.after, answer, self.name)
+                    if answer[0] == b"diverged":
+                        raise self._diverged(check.after, answer)
+                    self.held = None
+                queues = False
+                turn = yield from self._await_turn(deadline)
+                if turn is not None:
+                    token = turn.token
         except BaseException:
             self.left += [self.held] if self.held is not None else []
             self.held = None
@@ -382,25 +404,26 @@ class Operations:
         """Events that their streams do not list, and records of streams whose events say otherwise."""
         found: list[str] = []
         try:
-            after: int | None = 0
-            while after is not None:
-                after = yield from self._find_unlisted(after, found)
+            head = (yield from self.head()).position  # others may write faster than this can look
+            position = 0
+            while position < head:
+                position = yield from self._find_unlisted(position, head, found)
             low = "-"
             while names := (yield from self._names(low, "+", PAGE)):
                 for stream in names:
-                    after = 0
-                    while after is not None:
-                        after = yield from self._find_misplaced(stream, after, found)
+                    version: int | None = 0
+                    while version is not None:
+                        version = yield from self._find_misplaced(stream, version, found)
                 low = f"({names[-1]}"
         except StorageFormatError as error:
             found.append(str(error))  # it can be read no further
         return found
 
-    def _find_unlisted(self, after: int, found: list[str]) -> Steps[int | None]:
+    def _find_unlisted(self, after: int, head: int, found: list[str]) -> Steps[int]:
         """Looks at one page of the log; where the next one begins."""
-        events = yield from self.read(LogPage(after, PAGE, system=True))
+        events = yield from self.read(LogPage(after, min(PAGE, head - after), system=True))
         if not events:
-            return None
+            return head
         for stream in dict.fromkeys(name for stored in events for name in stored.streams):
             own = {version_in(stored, stream): stored.position for stored in events if stream in stored.streams}
             page = StreamPage(Selection(stream, None), min(own) - 1, max(own) - min(own) + 1)

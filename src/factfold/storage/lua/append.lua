@@ -8,18 +8,24 @@ end
 if redis.call('SISMEMBER', VOIDS, APPEND_ID) == 1 then
   return { 'void' }
 end
+local locked = ask.token and not ask.keep -- by `lock`, and not just by waiting
 if ask.token and redis.call('GET', TURN) ~= ask.token then
   return { 'lost' }
 end
 if position > ask.after then
   local which = touched()
   if #which > 0 then
-    -- Who waited for its turn keeps it for a moment: it is going to decide again under the lock.
+    -- Who lost decides again under the lock: it has the next turn, or is told to queue for it.
     local answer = told('conflict', position, id, which)
-    if ask.token and ask.keep then
-      redis.call('PEXPIRE', TURN, ask.keep)
-    elseif ask.token then
+    if locked then
       pass_on()
+      answer[#answer + 1] = 'ended'
+    elseif is_busy(ask.token) then
+      answer[#answer + 1] = 'queue'
+    else
+      redis.call('DEL', FREE)
+      redis.call('SET', TURN, ask.token or ask.next_token, 'PX', ask.keep)
+      answer[#answer + 1] = 'yours'
     end
     return answer
   end
