@@ -309,8 +309,8 @@ class AsyncStore(AsyncSubscribable):
         verifier = Verifier(folds, self._settings.transform)
         problems = list(await log.problems())
         try:
-            while stored := await log.read(verifier.page()):
-                verifier.log(stored)
+            while verifier.log(await log.read(verifier.page())):
+                pass
             after: str | None = ""
             while after is not None:
                 after = verifier.streams(await log.streams(None, after, PAGE))

@@ -304,8 +304,8 @@ class Store(Subscribable):
         verifier = Verifier(folds, self._settings.transform)
         problems = list(log.problems())
         try:
-            while stored := log.read(verifier.page()):
-                verifier.log(stored)
+            while verifier.log(log.read(verifier.page())):
+                pass
             after: str | None = ""
             while after is not None:
                 after = verifier.streams(log.streams(None, after, PAGE))

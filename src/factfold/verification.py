@@ -53,8 +53,8 @@ class Verifier:
         """The page of the log to give to `log` next."""
         return LogPage(self._position, PAGE, system=True)
 
-    def log(self, stored: Iterable[StoredEvent]) -> None:
-        """Looks at a page of the log."""
+    def log(self, stored: Sequence[StoredEvent]) -> bool:
+        """Looks at a page of the log. Whether another one is to follow: the end is not chased while others write."""
         for one in stored:
             if one.position != self._position + 1:
                 self._found(f"position {one.position} follows on {self._position}: events are missing between them")
@@ -68,6 +68,7 @@ class Verifier:
                     self._found(f"{stream}: version {version} at position {one.position} follows on {before}")
                 self._versions[stream] = version
             self._decode(one, streams)
+        return len(stored) == PAGE
 
     def streams(self, infos: Iterable[StreamInfo]) -> str | None:
         """Looks at a page of streams. Gives the id to go on from."""
