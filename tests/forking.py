@@ -1,6 +1,6 @@
 """Programs that fork while their stores are in use; each is run in a process of its own by `test_fork.py`.
 
-python -m tests.forking PROGRAM DATABASE        (DATABASE: "memory", the path of a SQLite file, or a url of PostgreSQL)
+python -m tests.forking PROGRAM DATABASE        (DATABASE: "memory", the path of a SQLite file, or a url of a server)
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ AHEAD = 300
 
 
 def open_storage(database: str) -> Storage:
-    if database.startswith("postgresql:"):
+    if "://" in database:
         return storage.open_storage(database)
     return Memory() if database == "memory" else SQLite(database, synchronous="normal")
 

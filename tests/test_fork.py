@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import factfold
+from factfold.storage.valkey import Valkey
 from tests.forking import PROGRAMS
 from tests.servers.postgres import PostgresServer
 
@@ -30,13 +31,16 @@ def aborted(process: subprocess.Popen[str]) -> str:
         return process.communicate(timeout=10)[0]
 
 
-@pytest.mark.parametrize("engine", ["memory", "sqlite", "postgres"])
+@pytest.mark.parametrize("engine", ["memory", "sqlite", "postgres", "valkey"])
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_fork(program: str, engine: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     database = "memory" if engine == "memory" else str(tmp_path / "log.db")
     if engine == "postgres":
         server: PostgresServer = request.getfixturevalue("postgres_server")
         database = f"{server.url}?schema={request.getfixturevalue('postgres_schema')}"
+    elif engine == "valkey":
+        valkey: Valkey = request.getfixturevalue("valkey")
+        database = f"{valkey.url}?prefix={valkey.prefix}"
     source = str(Path(factfold.__file__).parent.parent)
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.forking", program, database],

@@ -9,6 +9,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 from factfold.errors import StorageError, StoreClosedError
+from factfold.storage import _fork
 from factfold.storage._valkey_log import Operations
 from factfold.storage._valkey_place import Place
 from factfold.storage._valkey_steps import Steps
@@ -83,6 +84,7 @@ class AsyncValkeyLog:
         self._operations = operations
         self._connections = connections
         self._order = asyncio.Lock()
+        _fork.register(self)
 
     async def head(self) -> Head:
         return await self._connections.run(self._operations.head())
@@ -146,3 +148,13 @@ class AsyncValkeyLog:
         """Runs what takes the lock or gives it back: one after another, as they know of one another's lock."""
         async with self._order:
             return await self._connections.run(steps)
+
+    # -- Fork ------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None: ...
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None:
+        """The lock is the parent's, and so is whoever waits for it."""
+        self._operations.forget()
+        self._order = asyncio.Lock()

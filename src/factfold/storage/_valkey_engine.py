@@ -138,5 +138,4 @@ class ValkeyLog:
 
     def after_fork_in_child(self) -> None:
         """The lock is the parent's."""
-        self._operations.held = None
-        self._operations.left = []
+        self._operations.forget()

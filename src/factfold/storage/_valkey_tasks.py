@@ -11,6 +11,7 @@ from typing import TypeVar
 from redis.exceptions import BusyLoadingError, ResponseError
 
 from factfold.errors import StoreClosedError, StoreUnavailableError
+from factfold.storage import _fork
 from factfold.storage._valkey_address import Server
 from factfold.storage._valkey_connections import (
     DRIVER_ERRORS,
@@ -25,12 +26,18 @@ from factfold.storage._valkey_wire import Address, Reply
 
 T = TypeVar("T")
 
+_inherited: list[AsyncWire] = []
+"""Connections of the parent process: kept, so that Python does not close them."""
+
 IDLE = 1.0
 """Seconds after which a connection is tried before it is used: the server may have closed it."""
 
 
 class AsyncConnections:
-    """Connections to the servers of one storage, each used by one task at a time."""
+    """Connections to the servers of one storage, each used by one task at a time.
+
+    A child process forgets those of its parent: it neither uses nor closes them.
+    """
 
     def __init__(self, server: Server, timeout: float, readers: int) -> None:
         self.name = server.name
@@ -38,8 +45,13 @@ class AsyncConnections:
         self._server = server
         self._timeout = timeout
         self._limit = readers
+        self._reset()
+        _fork.register(self)
+
+    def _reset(self) -> None:
+        self._used: set[AsyncWire] = set()
         self._idle: dict[Address, deque[tuple[AsyncWire, float]]] = {}
-        self._readers = asyncio.Semaphore(readers)
+        self._readers = asyncio.Semaphore(self._limit)
         self._finishing: set[asyncio.Task[object]] = set()
 
     async def run(self, steps: Steps[T]) -> T:
@@ -105,6 +117,7 @@ class AsyncConnections:
 
     async def _send(self, request: Send) -> Replies:
         wire = await self._take(request.address)
+        self._used.add(wire)
         sent = False
         try:
             message = packed(request.commands)
@@ -119,6 +132,8 @@ class AsyncConnections:
         except BaseException:
             await wire.disconnect(nowait=True)
             raise
+        finally:
+            self._used.discard(wire)
         if self.closed:
             await wire.disconnect(nowait=True)
         else:
@@ -159,6 +174,16 @@ class AsyncConnections:
     def check_open(self) -> None:
         if self.closed:
             raise StoreClosedError(f"{self.name}: the store is closed")
+
+    # -- Fork ------------------------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None: ...
+    def after_fork_in_parent(self) -> None: ...
+
+    def after_fork_in_child(self) -> None:
+        _inherited.extend(self._used)
+        _inherited.extend(wire for wires in self._idle.values() for wire, _ in wires)
+        self._reset()
 
 
 async def _reply(wire: AsyncWire) -> Reply:
