@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 
@@ -137,10 +138,13 @@ def test_what_was_acknowledged_survives_the_death_of_the_server_once(new_valkey_
     in_tasks = {writer: told[writer] for writer in range(4, 12)}
     writing = [start(write_until, stop, storage, writer, told[writer]) for writer in range(4)]
     writing.append(start(lambda: asyncio.run(write_in_tasks_until(stop, storage, in_tasks))))
+
+    def have_written(count: int) -> bool:
+        return sum(map(len, told.values())) > count
+
     try:
         for _ in range(3):
-            begun = sum(map(len, told.values()))
-            eventually(lambda begun=begun: sum(map(len, told.values())) > begun + 300)
+            eventually(partial(have_written, sum(map(len, told.values())) + 300))
             new_valkey_server.kill()
             new_valkey_server.start()
     finally:

@@ -124,10 +124,10 @@ class ValkeyServer:
     def _is_ready(self) -> bool:
         try:
             return self.ask("PING") == b"PONG"
-        except redis.ConnectionError:  # also while it reads its files
-            return False
         except redis.AuthenticationError:
             return True
+        except redis.ConnectionError:  # also while it reads its files
+            return False
 
     def log_tail(self, lines: int = 30) -> str:
         """The end of what the server has logged."""

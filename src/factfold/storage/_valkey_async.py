@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
@@ -135,8 +135,8 @@ class AsyncValkeyLog:
     async def wait(self, after: int, timeout: float) -> int:
         return await self._connections.run(self._operations.wait(after, timeout))
 
-    async def get(self, place: str, key: str) -> bytes | None:
-        return await self._connections.run(self._operations.get(place, key))
+    async def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return await self._connections.run(self._operations.get(place, keys))
 
     async def put(self, place: str, key: str, value: bytes | None) -> None:
         await self._connections.run(self._operations.put(place, key, value))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from uuid import uuid4
 
@@ -122,8 +122,8 @@ class ValkeyLog:
     def wait(self, after: int, timeout: float) -> int:
         return self._connections.run(self._operations.wait(after, timeout))
 
-    def get(self, place: str, key: str) -> bytes | None:
-        return self._connections.run(self._operations.get(place, key))
+    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
+        return self._connections.run(self._operations.get(place, keys))
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._connections.run(self._operations.put(place, key, value))
