@@ -128,6 +128,13 @@ def test_a_whole_log_is_verified(library: str) -> None:
     assert (result.exit_code, result.stdout) == (0, "whole: 3 events in 2 streams\n")
 
 
+def test_factfolds_own_events_are_counted_apart(library: str) -> None:
+    with Store(library) as store:
+        store.execute_once("key", fill, "Emma")
+    assert run("verify", library).stdout == "whole: 6 events in 2 streams, and 1 of factfold's own\n"
+    assert len(run("log", library).stdout.splitlines()) == 6
+
+
 def test_a_broken_log_is_told_of_and_the_exit_status_is_1(library: str) -> None:
     damage(Path(library.removeprefix("sqlite:///")))
     result = run("verify", library)

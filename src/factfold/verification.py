@@ -21,12 +21,15 @@ MAX_PROBLEMS = 1000
 class Verification(Struct, frozen=True):
     """What `verify` found: how many events and streams there are, and one sentence for each problem.
 
-    At most 1,000 problems are listed; `ok` is True when there is none.
+    Events and streams are those that `log` and `streams` show; the library's own events (`$executed`, for the keys of
+    `execute_once`) are looked at as well, and counted in `system_events`. At most 1,000 problems are listed; `ok` is
+    True when there is none.
     """
 
     events: int
     streams: int
     problems: tuple[str, ...]
+    system_events: int = 0
 
     @property
     def ok(self) -> bool:
@@ -43,6 +46,7 @@ class Verifier:
             self._folds.setdefault(fold.category, []).append(fold)
         self._transform = transform
         self._position = 0
+        self._system_events = 0
         self._versions: dict[str, int] = {}
         self._seen: set[str] = set()
         self._known: dict[tuple[str, str], tuple[EventType, ...]] = {}
@@ -59,6 +63,7 @@ class Verifier:
             if one.position != self._position + 1:
                 self._found(f"position {one.position} follows on {self._position}: events are missing between them")
             self._position = one.position
+            self._system_events += one.type.startswith("$")
             streams = one.streams
             if not streams:
                 self._found(f"the event at position {one.position} ({one.type}) belongs to no stream")
@@ -93,7 +98,9 @@ class Verifier:
                 f"type (they know {known}). Was a class renamed? Keep its old name with @event(name={name!r})."
             )
         found = [*self._problems, *problems]
-        return Verification(self._position, len(self._versions), tuple(found[:MAX_PROBLEMS]))
+        streams = sum(not stream.startswith("$") for stream in self._versions)
+        events = self._position - self._system_events
+        return Verification(events, streams, tuple(found[:MAX_PROBLEMS]), self._system_events)
 
     def _decode(self, one: StoredEvent, streams: Iterable[str]) -> None:
         tried: set[EventType] = set()

@@ -78,7 +78,8 @@ def verify(url: str, namespace: str) -> bool:
     for problem in report.problems:
         print(printable(problem))
     found = "whole" if report.ok else f"{len(report.problems)} problem(s)"
-    print(f"{found}: {report.events:,} events in {report.streams:,} streams")
+    own = f", and {report.system_events:,} of factfold's own" if report.system_events else ""
+    print(f"{found}: {report.events:,} events in {report.streams:,} streams{own}")
     return report.ok
 
 
