@@ -332,12 +332,16 @@ class AsyncStore(AsyncSubscribable):
         """
         refuse_inside_command()
         self._check_open()
+        settings = self._settings.sibling(name)
+        if (found := self._connections.by_namespace.get(name)) is not None:
+            return found
         sibling = AsyncStore.__new__(AsyncStore)
-        sibling._settings = self._settings.sibling(name)
+        sibling._settings = settings
         sibling._connections = self._connections
         sibling._owner = False
         sibling._begin()
-        return self._connections.share(sibling, name)
+        self._connections.share(sibling, name)
+        return sibling
 
     async def close(self) -> None:
         """Finishes the commands that were begun, then closes the connections. Closing twice is allowed."""
@@ -552,25 +556,25 @@ def _interrupts(job: Job) -> bool:
 
 
 class _Connections:
-    """An engine that sibling stores share, opened at the first use. It keeps none of them (`sharing`) alive."""
+    """An engine that sibling stores share, opened at the first use. It keeps none of them alive."""
 
     def __init__(self, storage: Storage) -> None:
         self.sharing: WeakSet[AsyncStore] = WeakSet()
-        self._by_namespace: WeakValueDictionary[str, AsyncStore] = WeakValueDictionary()
+        self.by_namespace: WeakValueDictionary[str, AsyncStore] = WeakValueDictionary()
         self._storage = storage
         self._engine: asyncio.Task[AsyncEngine] | None = None
         self._closed = False
         _fork.register(self)
 
-    def share(self, store: AsyncStore, namespace: str) -> AsyncStore:
-        """The open store of a namespace, which has to be closed before the engine is: this one if there is none yet."""
+    def share(self, store: AsyncStore, namespace: str) -> None:
+        """Notes a store, which has to be closed before the engine is."""
         self.sharing.add(store)
-        return self._by_namespace.setdefault(namespace, store)
+        self.by_namespace[namespace] = store
 
     def leave(self, store: AsyncStore, namespace: str) -> None:
         """The store is being closed: whoever asks for its namespace gets another one."""
-        if self._by_namespace.get(namespace) is store:
-            del self._by_namespace[namespace]
+        if self.by_namespace.get(namespace) is store:
+            del self.by_namespace[namespace]
 
     async def engine(self) -> AsyncEngine:
         if self._closed:

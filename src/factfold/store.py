@@ -327,8 +327,11 @@ class Store(Subscribable):
         """
         refuse_inside_command()
         self._check_open()
+        settings = self._settings.sibling(name)
+        if (found := self._connections.of(name)) is not None:
+            return found
         sibling = Store.__new__(Store)
-        sibling._settings = self._settings.sibling(name)
+        sibling._settings = settings
         sibling._connections = self._connections
         sibling._owner = False
         sibling._begin()
@@ -559,8 +562,13 @@ class _Connections:
                 self._engine = self._storage.open()
             return self._engine
 
+    def of(self, namespace: str) -> Store | None:
+        """The open store of a namespace, if there is one."""
+        with self._lock:
+            return self._by_namespace.get(namespace)
+
     def share(self, store: Store, namespace: str) -> Store:
-        """The open store of a namespace, which has to be closed before the engine is: this one if there is none yet."""
+        """Notes a store, which has to be closed before the engine is. Gives the one that was faster, if one was."""
         with self._lock:
             self._sharing.add(store)
             return self._by_namespace.setdefault(namespace, store)
