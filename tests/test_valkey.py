@@ -22,12 +22,12 @@ from factfold.errors import (
 )
 from factfold.storage import _valkey_place
 from factfold.storage._valkey_servers import check_version
-from factfold.storage.base import EMPTY, Appended, Conflict, Log
+from factfold.storage.base import EMPTY, Appended, Conflict, Log, LogPage
 from factfold.storage.valkey import Valkey
 from factfold.testing.contract.running import logs, one_log
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
 from tests.ledger import Deposited, accounts
-from tests.racing import eventually, start
+from tests.racing import eventually, race, start
 from tests.servers.site import free_port
 from tests.servers.valkey import ValkeyServer
 
@@ -370,3 +370,32 @@ def _blocked(server: ValkeyServer) -> int:
     info = server.ask("INFO", "clients")
     assert isinstance(info, bytes)
     return int(info.decode().partition("blocked_clients:")[2].split()[0])
+
+
+# -- Connections -------------------------------------------------------------------------------------------------------
+
+
+def test_readers_share_a_bounded_number_of_connections(valkey_server: ValkeyServer) -> None:
+    """More readers than connections wait for one another; the connections are used again."""
+    with one_log(valkey_server.storage(connections=2)) as log:
+        Scribe(log).write(*several(10, "a:1"))
+        before = _connected(valkey_server)
+        pages = race([lambda: log.read(LogPage(0, 10))] * 16)
+        assert [len(page) for page in pages] == [10] * 16  # type: ignore[arg-type]  # pages
+        assert _connected(valkey_server) <= before + 2
+
+
+def test_readers_that_get_no_connection_say_so(valkey_server: ValkeyServer) -> None:
+    with one_log(valkey_server.storage(connections=1, timeout=0.2)) as log:
+        log.head()
+        with valkey_server.frozen():
+            outcomes = race([lambda: log.get("places", "a")] * 3)
+        assert all(isinstance(outcome, StoreUnavailableError) for outcome in outcomes)
+        assert any("all 1 connections" in str(outcome) for outcome in outcomes)
+        assert log.get("places", "a") is None
+
+
+def _connected(server: ValkeyServer) -> int:
+    info = server.ask("INFO", "clients")
+    assert isinstance(info, bytes)
+    return int(info.decode().partition("connected_clients:")[2].split()[0])

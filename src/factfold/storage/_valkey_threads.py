@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from queue import Empty, SimpleQueue
 from typing import TypeVar
+from weakref import WeakSet
 
 from redis.exceptions import BusyLoadingError, ResponseError
 
@@ -42,11 +44,17 @@ class Connections:
         self._timeout = timeout
         self._limit = readers
         self._inherited: list[Wire] = []
-        self._used: set[Wire] = set()
+        self._reset()
+        _fork.register(self)
+
+    def _reset(self) -> None:
+        # Weak: a connection that an interrupt has torn away from its user is closed by Python.
+        self._used: WeakSet[Wire] = WeakSet()
         self._idle: dict[Address, deque[tuple[Wire, float]]] = {}
         self._lock = threading.Lock()
-        self._readers = threading.Semaphore(readers)
-        _fork.register(self)
+        self._permits: SimpleQueue[None] = SimpleQueue()
+        for _ in range(self._limit):
+            self._permits.put(None)
 
     def run(self, steps: Steps[T]) -> T:
         """Performs what an operation asks for, until it has its result."""
@@ -81,15 +89,19 @@ class Connections:
                 time.sleep(seconds)
                 return ()
             case Send(reading=True):
-                if not self._readers.acquire(timeout=self._timeout):
+                held: list[None] = []
+                try:
+                    # One step, so that no interrupt comes between having a permit and knowing it.
+                    held += map(self._permits.get, (True,), (self._timeout,))
+                    return self._send(request)
+                except Empty:
                     raise StoreUnavailableError(
                         f"{self.name}: all {self._limit} connections for reading were in use for {self._timeout} "
                         "seconds. Allow more of them: Valkey(..., connections=...)."
-                    )
-                try:
-                    return self._send(request)
+                    ) from None
                 finally:
-                    self._readers.release()
+                    if held:
+                        self._permits.put(None)
             case Send():
                 return self._send(request)
 
@@ -169,10 +181,7 @@ class Connections:
     def after_fork_in_child(self) -> None:
         self._inherited += self._used
         self._inherited += (wire for wires in self._idle.values() for wire, _ in wires)
-        self._used.clear()
-        self._idle.clear()
-        self._lock = threading.Lock()
-        self._readers = threading.Semaphore(self._limit)
+        self._reset()
 
 
 def _reply(wire: Wire) -> Reply:
