@@ -7,9 +7,9 @@ import warnings
 from redis.crc import key_slot
 
 from factfold.errors import StoreUnavailableError
-from factfold.storage._valkey_log import Operations, Rules
+from factfold.storage._valkey_log import Operations
 from factfold.storage._valkey_servers import Promises, inspect
-from factfold.storage._valkey_steps import Route, Steps
+from factfold.storage._valkey_steps import Route, Rules, Steps
 from factfold.storage._valkey_wire import Address, Keys
 from factfold.storage.base import Capabilities
 from factfold.storage.valkey import Valkey

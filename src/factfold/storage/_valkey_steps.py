@@ -29,6 +29,14 @@ LONGEST_PAUSE = 0.25
 """Seconds between two attempts to reach a server: the first pause, and what it grows to."""
 
 
+class Rules(Struct, frozen=True):
+    """The options that operations need: seconds, and a number of replicas."""
+
+    timeout: float
+    lease: float
+    min_replicas: int
+
+
 class Send(Struct, frozen=True):
     """Send commands to a server at once, and give the reply to each.
 

@@ -43,7 +43,6 @@ class Script:
 
     def __init__(self, name: str) -> None:
         folder = files("factfold.storage") / "lua"
-        self.name = name
         self.text = f"{(folder / 'prelude.lua').read_text('utf-8')}\n{(folder / f'{name}.lua').read_text('utf-8')}"
         self.sha = sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
