@@ -25,7 +25,17 @@ from factfold.storage._valkey_servers import check_version
 from factfold.storage.base import EMPTY, Appended, Conflict, Log, LogPage
 from factfold.storage.valkey import Valkey
 from factfold.testing.contract.running import logs, one_log
-from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
+from factfold.testing.contract.scribe import (
+    Scribe,
+    appending,
+    asking,
+    facts,
+    load_in_steps,
+    loading,
+    new,
+    selection,
+    several,
+)
 from tests.ledger import Deposited, accounts
 from tests.racing import eventually, race, start
 from tests.servers.site import free_port
@@ -206,10 +216,10 @@ def test_braces_and_percent_signs_do_not_mix_namespaces_up(valkey: Valkey) -> No
     engine.close()
 
 
-def test_an_event_above_the_limit_is_refused_and_its_neighbours_are_not(
+def test_an_append_above_the_limit_is_refused_and_gives_the_lock_back(
     valkey: Valkey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factfold.storage._valkey_log.MAX_EVENT", 10_000)
+    monkeypatch.setattr("factfold.storage._valkey_log.MAX_BYTES", 10_000)
     with logs(valkey, 2) as (log, other):
         scribe = Scribe(log)
         scribe.write(new("a:1"))
@@ -219,6 +229,19 @@ def test_an_event_above_the_limit_is_refused_and_its_neighbours_are_not(
             log.append(appending([large], scribe.head))
         scribe.log = other
         scribe.write(new("a:1"))
+
+
+def test_a_load_of_large_events_is_cut_and_goes_on(valkey: Valkey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factfold.storage._valkey_reading.LOAD_BYTES", 3_000)
+    with one_log(valkey) as log:
+        scribe = Scribe(log)
+        scribe.write(*(new(f"a:{number % 3}", data=b'"' + b"x" * 1_000 + b'"') for number in range(30)))
+        asked = [selection(f"a:{number}") for number in range(3)]
+        first, *others = log.load(loading(*asked)).slices
+        assert 1 <= len(first.events) < 10
+        assert not first.complete
+        assert [(slice.events, slice.complete) for slice in others] == [((), False)] * 2
+        assert [facts(found) for found in load_in_steps(log, asked, 100)] == [facts(scribe.of(one)) for one in asked]
 
 
 def test_an_index_that_lost_a_record_is_a_problem(valkey: Valkey, valkey_server: ValkeyServer) -> None:

@@ -61,8 +61,8 @@ TURN_SLICE = 0.1
 KEPT = 0.25
 """Seconds for which an append that lost has the next turn: until its batch is decided again, under the lock."""
 
-MAX_EVENT = 256 * 1024 * 1024
-"""Bytes of an event: by default, a server takes no argument above twice that."""
+MAX_BYTES = 256 * 1024 * 1024
+"""Bytes of an append. A server takes no argument above twice that, and no command above four times, and hangs up."""
 
 
 class Turn:
@@ -257,9 +257,9 @@ class Operations(Reading):
             "prefix": self._keys.prefix_size,
         }
         bodies = [encode_event(event) for event in append.events]
-        if (largest := max(map(len, bodies))) > MAX_EVENT:
+        if (size := sum(map(len, bodies))) > MAX_BYTES:
             raise AppendRefusedError(
-                f"{self.name}: an event has {largest} bytes, and {MAX_EVENT} are allowed. Nothing was written."
+                f"{self.name}: the events have {size:,} bytes, and an append takes {MAX_BYTES:,}. Nothing was written."
             )
         return question, bodies
 

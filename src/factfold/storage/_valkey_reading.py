@@ -48,6 +48,9 @@ LOOKED_AT = 5000
 PAGE = 500
 """How many events are asked for at once where no script filters them."""
 
+LOAD_BYTES = 32 * 1024 * 1024
+"""After how many bytes a load is cut, however few events they are."""
+
 WAIT_SLICE = 0.25
 """Seconds that waiting for events blocks until it asks again: a lost wake-up, or a closed engine, is noticed then."""
 
@@ -89,7 +92,7 @@ class Reading:
                 load.wanted, indices.selections(wanted.selection for wanted in load.wanted), strict=True
             )
         ]
-        question = self.question(load.after, selections, indices) | {"limit": load.limit}
+        question = self.question(load.after, selections, indices) | {"limit": load.limit, "bytes": LOAD_BYTES}
         arguments = (encode_question(question), b"" if load.after is None else load.after.id)
         answer = yield from self._route.run(LOAD, indices.keys, arguments)
         news: News | None = None

@@ -11,7 +11,7 @@ if ask.after then
 else
   answer = { 'news', position, id, {}, 0, {} }
 end
-local sets, room, slices = wanted_codes(), ask.limit, {}
+local sets, room, bytes, slices = wanted_codes(), ask.limit, 0, {}
 for index, selection in ipairs(ask.selections) do
   local stream, wanted = KEYS[selection[1]], selection[2] and sets[selection[2]]
   local size = size_of(stream)
@@ -27,8 +27,11 @@ for index, selection in ipairs(ask.selections) do
   rows_at(positions, function(at, row)
     found[#found + 1] = at
     rows[#rows + 1] = row
+    bytes = bytes + (row and #row or 0)
+    return bytes > ask.bytes
   end)
-  room = room - #positions
+  complete = complete and #found == #positions
+  room = bytes > ask.bytes and 0 or room - #found
   slices[index] = { size, complete and 1 or 0, found, rows }
 end
 answer[#answer + 1] = slices
