@@ -25,6 +25,7 @@ from tests.uses import USES
     "use",
     [
         *USES,
+        lambda store: store.stats(),
         lambda store: store.events(accounts("ann")),
         lambda store: store.log(),
         lambda store: store.streams(),

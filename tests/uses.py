@@ -17,7 +17,6 @@ USES: list[Callable[[Store], object]] = [
     lambda store: list(store.streams()),
     lambda store: store.head(),
     lambda store: store.verify(accounts),
-    lambda store: store.stats(),
     lambda store: store.namespace("other"),
     lambda store: store.__enter__(),
 ]

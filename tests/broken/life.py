@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from threading import get_ident
@@ -28,6 +29,7 @@ from factfold.storage.base import (
 )
 from factfold.storage.memory import Memory
 from tests.broken.storage import Common, Sound, SoundEngine, SoundLoop
+from tests.faults import PATIENCE
 
 
 class DoesNotLock(Sound):
@@ -270,7 +272,15 @@ class KeepsTheLockOfTheCancelled(SoundLoop):
     )
 
     async def call(self, log: Log, method: str, work: Callable[[], object]) -> object:
-        return await asyncio.get_running_loop().run_in_executor(None, work)
+        begun = threading.Event()
+
+        def begin() -> object:
+            begun.set()
+            return work()
+
+        running = asyncio.get_running_loop().run_in_executor(None, begin)
+        begun.wait(PATIENCE)  # what has not begun could still be cancelled
+        return await running
 
 
 class BlocksItsLoop(SoundLoop):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, overload
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 import psycopg
 
@@ -54,12 +54,16 @@ def connection_parameters(options: Postgres) -> dict[str, Any]:
     return parameters
 
 
+def _end(connection: psycopg.Connection, process: int) -> None:
+    if os.getpid() == process:  # what a process has inherited is its parent's
+        connection.close()
+
+
 class Session(Connected):
     """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
 
     def __init__(self, connection: psycopg.Connection, options: Postgres) -> None:
         super().__init__(connection.pgconn)
-        self._process = os.getpid()
         self._using = threading.Lock()  # Held while it is in use: nobody else closes it meanwhile.
         self._timeout = options.timeout
         self._connection = connection
@@ -68,6 +72,8 @@ class Session(Connected):
         self._incoming.register(self._pgconn.socket, select.POLLIN)
         self._both = select.poll()
         self._both.register(self._pgconn.socket, select.POLLIN | select.POLLOUT)
+        # Of a log that nobody has any more. Not by `__del__`: a collector may come to the connection first.
+        finalize(self, _end, connection, os.getpid()).atexit = False
 
     @classmethod
     def connected(cls, options: Postgres) -> Session:
@@ -167,11 +173,6 @@ class Session(Connected):
         """Makes a thread that waits for something from the server hear that the connection is lost."""
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as copy:
             copy.shutdown(socket.SHUT_RDWR)
-
-    def __del__(self) -> None:
-        # Of a log that nobody has any more. What a process has inherited is its parent's.
-        if os.getpid() == self._process:
-            self._connection.close()
 
     def _wait(self, poll: select.poll, seconds: float) -> int:
         ready = poll.poll(seconds * 1000)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import TypeVar
 from uuid import uuid4
+from weakref import WeakSet
 
 from factfold.errors import StorageError, StoreClosedError
 from factfold.storage import _fork
@@ -40,7 +41,7 @@ class AsyncValkeyEngine:
     def __init__(self, place: Place, connections: AsyncConnections) -> None:
         self._place = place
         self._connections = connections
-        self._logs: list[AsyncValkeyLog] = []
+        self._logs: WeakSet[AsyncValkeyLog] = WeakSet()
 
     @classmethod
     async def opened(cls, storage: Valkey) -> AsyncValkeyEngine:
@@ -61,13 +62,14 @@ class AsyncValkeyEngine:
     async def log(self, namespace: str) -> AsyncValkeyLog:
         """One namespace, which is made when it does not exist."""
         operations = await self._connections.run(self._place.operations(namespace))
-        self._logs.append(AsyncValkeyLog(operations, self._connections))
-        return self._logs[-1]
+        log = AsyncValkeyLog(operations, self._connections)
+        self._logs.add(log)
+        return log
 
     async def close(self) -> None:
         """Gives the locks back and closes the connections."""
         if not self._connections.closed:
-            for log in self._logs:
+            for log in list(self._logs):
                 with suppress(StorageError, StoreClosedError):  # The lease ends it.
                     await log.unlock()
         await self._connections.close()

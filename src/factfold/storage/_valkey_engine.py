@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from uuid import uuid4
+from weakref import WeakSet
 
 from factfold.errors import FactfoldError, StorageError, StoreClosedError
 from factfold.storage import _fork
@@ -35,7 +36,7 @@ class ValkeyEngine:
     def __init__(self, place: Place, connections: Connections) -> None:
         self._place = place
         self._connections = connections
-        self._logs: list[ValkeyLog] = []
+        self._logs: WeakSet[ValkeyLog] = WeakSet()
 
     @classmethod
     def opened(cls, storage: Valkey) -> ValkeyEngine:
@@ -56,13 +57,14 @@ class ValkeyEngine:
     def log(self, namespace: str) -> ValkeyLog:
         """One namespace, which is made when it does not exist."""
         operations = self._connections.run(self._place.operations(namespace))
-        self._logs.append(ValkeyLog(operations, self._connections))
-        return self._logs[-1]
+        log = ValkeyLog(operations, self._connections)
+        self._logs.add(log)
+        return log
 
     def close(self) -> None:
         """Gives the locks back and closes the connections."""
         if not self._connections.closed:
-            for log in self._logs:
+            for log in list(self._logs):
                 with suppress(StorageError, StoreClosedError):  # The lease ends it.
                     log.unlock()
         self._connections.close()

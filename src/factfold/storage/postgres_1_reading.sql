@@ -109,6 +109,7 @@ BEGIN
                 AND (first IS NULL OR starts_with(e.streams, first) OR strpos(e.streams, later) > 0)
             ORDER BY e.position DESC LIMIT size;
     ELSE
+        above := least(above, last);
         RETURN QUERY
             SELECT 1, e.position, e.id, e.type, e.type_version, e.data::text, e.metadata::text, e.streams, e.recorded_at
             FROM factfold.events AS e
