@@ -19,13 +19,10 @@ from factfold.storage._valkey_address import parse
 from factfold.storage._valkey_connections import new_wire, packed
 from factfold.storage._valkey_wire import Address
 from factfold.storage.valkey import Valkey
-from tests.servers.site import PATIENCE, PORTS, Site, free_port
+from tests.servers.site import PATIENCE, Site, free_port
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 """What a server needs to lose nothing."""
-
-BUS = 10_000
-"""How far the port is by which the nodes of a cluster speak to one another."""
 
 
 def find_valkey(site: Site) -> Path | None:
@@ -52,9 +49,9 @@ def find_redis() -> Path | None:
 class ValkeyServer:
     """One server, with its data in a folder of the site; it listens on a port of 127.0.0.1."""
 
-    def __init__(self, site: Site, program: Path, settings: dict[str, str] = DURABLE, *, port: int = 0) -> None:
+    def __init__(self, site: Site, program: Path, settings: dict[str, str] = DURABLE) -> None:
         self.folder = site.make_folder("valkey")
-        self.port = port or free_port()
+        self.port = free_port()
         self._site = site
         self.program = program
         self._settings = settings
@@ -195,15 +192,17 @@ class ValkeyCluster:
             "cluster-require-full-coverage": "no",
         }
         self._stack = ExitStack()
-        nodes = [
-            self._stack.enter_context(ValkeyServer(site, program, settings, port=_port_with_bus())) for _ in range(6)
-        ]
+        buses = {
+            self._stack.enter_context(ValkeyServer(site, program, {**settings, "cluster-port": str(bus)})): bus
+            for bus in (free_port() for _ in range(6))
+        }
+        nodes = list(buses)
         self.primaries, self.replicas = nodes[:3], nodes[3:]
         bounds = [self.SLOTS * number // 3 for number in range(4)]
         for node, first, end in zip(self.primaries, bounds, bounds[1:], strict=False):
             node.ask("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
         for node in nodes[1:]:
-            node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port)
+            node.ask("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, buses[nodes[0]])
         wait_for(
             lambda: all(node.says(f"cluster_known_nodes:{len(nodes)}", "CLUSTER", "INFO") for node in nodes),
             "the nodes do not meet",
@@ -239,13 +238,6 @@ class ValkeyCluster:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
-
-
-def _port_with_bus() -> int:
-    while True:
-        port = free_port()
-        if port + BUS < 65_536 and port + BUS not in PORTS:
-            return port
 
 
 def wait_for(condition: Callable[[], bool], failure: str) -> None:
