@@ -33,6 +33,7 @@ from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
 from tests.faults import PATIENCE, Faulty, Gate, once, raising
 from tests.racing import eventually, soon, start, within
+from tests.together import heart_of
 
 EVERY = 10
 
@@ -129,6 +130,7 @@ def test_a_short_load_saves_nothing(make_store: MakeStore, storage: Storage) -> 
     make_store().execute(add, "a", *range(EVERY))
     reader = make_store()
     assert reader.state(sums("a")).events == EVERY
+    assert reader.stats().snapshots_saved == 0
     reader.close()
     assert saved_in(storage, key_of(sums("a"))) is None
 
@@ -610,7 +612,7 @@ def test_closing_waits_for_what_is_being_saved(storage: Storage) -> None:
     assert not closing.ended
     gate.open()
     closing.result()
-    assert store.stats().snapshots_saved == 3
+    assert heart_of(store).snapshots.saved == 3
     assert all(saved_in(storage, key_of(sums(f"s{number}"))) for number in range(3))
 
 
@@ -629,7 +631,7 @@ async def test_closing_waits_for_what_is_being_saved_async(storage: Storage) -> 
     assert not closing.done()
     gate.open()
     await within(asyncio.gather(closing, reading))
-    assert store.stats().snapshots_saved == 2
+    assert heart_of(store).snapshots.saved == 2
     assert all(saved_in(storage, key_of(sums(id))) for id in "ab")
 
 
@@ -646,7 +648,7 @@ def test_closing_does_not_wait_for_ever(storage: Storage, monkeypatch: pytest.Mo
     assert gate.reached.wait(PATIENCE)
     reader.state(sums("b"))
     closing = start(reader.close)
-    eventually(lambda: reader.stats().snapshots_dropped == 1)
+    eventually(lambda: heart_of(reader).snapshots.dropped == 1)
     gate.open()
     closing.result()
 
@@ -663,7 +665,7 @@ async def test_closing_does_not_wait_for_ever_async(storage: Storage, monkeypatc
     monkeypatch.setattr(saver, "save", never)
     await reader.execute(read_both, sums)
     await within(reader.close())
-    assert reader.stats().snapshots_dropped == 1, "one was begun, and one still waited"
+    assert heart_of(reader).snapshots.dropped == 1, "one was begun, and one still waited"
 
 
 async def opened_saver(store: AsyncStore) -> AsyncSaver:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -201,8 +202,9 @@ def test_only_what_is_wanted_comes(
 
 def limit_news(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:
     """Answers tell no more of what others appended."""
-    for name in ("memory", "_sqlite_tables"):
-        monkeypatch.setattr(f"factfold.storage.{name}.NEWS_LIMIT", limit)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("factfold.storage") and hasattr(module, "NEWS_LIMIT"):
+            monkeypatch.setattr(module, "NEWS_LIMIT", limit)
 
 
 @pytest.mark.parametrize(
@@ -280,19 +282,35 @@ def hub_of(store: Any) -> hub.Hub:
 
 
 def test_the_larger_events_are_the_fewer_are_read_at_once(
-    storage: Storage, make_store: MakeStore, other: Store, monkeypatch: pytest.MonkeyPatch
+    make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     limit_news(monkeypatch, 1)
     monkeypatch.setattr(feed, "FIRST_PAGE", 4)
     monkeypatch.setattr("factfold.reading.PAGE_BYTES", 1000)
-    for _ in range(20):
-        other.execute(open_account, "ann", "x" * 300)
-    faulty = Faulty(storage)
+    memory = Memory()
+    with Store(memory) as other:
+        for _ in range(20):
+            other.execute(open_account, "ann", "x" * 300)
+    faulty = Faulty(memory)
     pages: list[Any] = []
     faulty.before["read"] = pages.append
     with make_store(faulty).subscribe(types=accounts, after=0) as subscription:
         assert positions(take(subscription, 20)) == list(range(1, 21))
     assert [page.limit for page in pages][:3] == [4, 3, 3]
+
+
+def test_a_long_log_is_caught_up_with(make_store: MakeStore, other: Store) -> None:
+    def deposit_often(tx: Any) -> None:
+        tx.read(accounts("ann")).append(*[Deposited(1)] * 500)
+
+    for _ in range(5):
+        other.execute(deposit_often)
+    store = make_store()
+    with store.subscribe(types=accounts, after=0) as subscription:
+        assert positions(take(subscription, 2000)) == list(range(1, 2001))
+        other.execute(deposit_often)
+        store.execute(deposit, "ann")
+        assert positions(take(subscription, 1001)) == list(range(2001, 3002))
 
 
 def test_too_much_at_once_is_read_by_pages(
