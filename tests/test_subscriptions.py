@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -24,6 +25,7 @@ from factfold import (
     Store,
     StoreClosedError,
     StoreUnavailableError,
+    event,
     feed,
     hub,
     stream,
@@ -198,6 +200,27 @@ def test_only_what_is_wanted_comes(
     if not arguments or arguments.keys() == {"category"}:
         assert {type(each.event) for each in found} == {dict}
     subscription.close()
+
+
+def test_what_another_category_stores_under_the_same_name_does_not_come(store: Store) -> None:
+    @event(name="Deposited")
+    @dataclass(frozen=True)
+    class Sediment:
+        layer: str
+
+    @stream("river", initial=0)
+    def rivers(state: int, event: Sediment) -> int:
+        return state + 1
+
+    def settle(tx: Any) -> None:
+        tx.read(rivers("rhine")).append(Sediment("sand"))
+
+    with store.subscribe(types=Deposited) as money, store.subscribe(types=rivers) as mud:
+        store.execute(settle)
+        store.execute(deposit, "ann", 5)
+        store.execute(settle)
+        assert [each.event for each in take(money, 1)] == [Deposited(5)]
+        assert [each.event for each in take(mud, 2)] == [Sediment("sand"), Sediment("sand")]
 
 
 def limit_news(monkeypatch: pytest.MonkeyPatch, limit: int) -> None:

@@ -291,7 +291,8 @@ class AsyncSubscribable(ABC):
 
         Args:
             types: a class, a union of classes, a stream type, or handlers: only these events, decoded (a stream type's
-                are those of its category). Without it, and without `streams`, `event` is the plain JSON value.
+                are those of its category; a class's not those of categories whose stream types have another class of
+                its name). Without it, and without `streams`, `event` is the plain JSON value.
             category: only events that belong to a stream of this category.
             streams: a stream or several: only events that belong to one of them, and that its fold looks at (with
                 `types`: only these).

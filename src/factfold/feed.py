@@ -14,11 +14,19 @@ from msgspec import Struct
 
 from factfold.cache import AnyStream
 from factfold.codec import EventType
-from factfold.events import RecordedEvent, check_category
+from factfold.events import RecordedEvent
 from factfold.hub import Decoder, Hub, Published
-from factfold.reading import FIRST_PAGE, event_types_by_name, merged_by_name, size_after
+from factfold.reading import (
+    FIRST_PAGE,
+    check_category_asked_for,
+    event_types_by_name,
+    foreign_to,
+    is_foreign,
+    merged_by_name,
+    size_after,
+)
 from factfold.storage.base import Check, Head, LogPage, News, StoredEvent
-from factfold.streams import Stream, StreamType, category_of
+from factfold.streams import Stream, StreamType, category_of, no_stream
 
 # -- What is wanted ----------------------------------------------------------------------------------------------------
 
@@ -27,18 +35,18 @@ class Filter(Struct, frozen=True):
     """Which events a subscription wants, and as what it decodes them.
 
     `by_name` None: any but the library's own, as plain JSON. `streams` maps ids to the types wanted of them, None: all
-    of `by_name`.
+    of `by_name`. `foreign` are the categories, by type, whose events of this name are of other classes.
     """
 
     by_name: Mapping[str, EventType] | None
     category: str | None
     streams: Mapping[str, frozenset[str] | None] | None
+    foreign: Mapping[str, frozenset[str]]
 
     @staticmethod
     def of(types: object, category: str | None, streams: object) -> Filter:
         """The filter that the arguments of `subscribe` mean. Raises TypeError and ValueError where they mean none."""
-        if category is not None:
-            check_category(category)
+        check_category_asked_for(category)
         chosen = None if streams is None else _streams(streams)
         if isinstance(types, StreamType):
             stream_type = cast("StreamType[object, object]", types)  # of whatever state and events
@@ -51,12 +59,12 @@ class Filter(Struct, frozen=True):
         else:
             by_name = None
         if chosen is None:
-            return Filter(by_name, category, None)
+            return Filter(by_name, category, None, foreign_to(by_name or {}) if category is None else {})
         wanted: dict[str, frozenset[str] | None] = {}
         for stream in chosen:
             known = wanted.get(stream.id) or frozenset()
             wanted[stream.id] = None if types is not None else known | stream.fold.selected
-        return Filter(by_name, category, wanted)
+        return Filter(by_name, category, wanted, {})
 
     def takes(self, stored: StoredEvent) -> bool:
         """Whether this event is wanted."""
@@ -66,7 +74,7 @@ class Filter(Struct, frozen=True):
         if self.category is not None and not any(category_of(stream) == self.category for stream in stored.streams):
             return False
         if self.streams is None:
-            return True
+            return not self.foreign or not is_foreign(stored, self.foreign)
         wanted = [self.streams[stream] for stream in stored.streams if stream in self.streams]
         return any(types is None or type in types for types in wanted)
 
@@ -86,7 +94,7 @@ def _streams(given: object) -> list[AnyStream]:
     chosen: list[AnyStream] = []
     for stream in streams:
         if not isinstance(stream, Stream):
-            raise TypeError(f"subscribe(streams=...) takes streams, such as accounts('alice'), and not {stream!r}.")
+            raise no_stream("subscribe(streams=...)", stream)
         chosen.append(cast("AnyStream", stream))  # of whatever state and events
     if not chosen:
         raise ValueError("subscribe(streams=...) was given no stream, and would wait for ever. Leave it out for all.")

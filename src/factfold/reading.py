@@ -78,7 +78,7 @@ class Query(Generic[E]):
             self._after = stored[-1].position if stream is None else version_in(stored[-1], stream)
             self._size = size_after(stored)
         if self._foreign:
-            stored = [one for one in stored if not _is_foreign(one, self._foreign)]
+            stored = [one for one in stored if not is_foreign(one, self._foreign)]
         if self._left is not None:
             self._left -= len(stored)
         transform = self._transform
@@ -126,14 +126,15 @@ def log_query(
                 "store.events(...) reads a stream decoded, and from a version on"
             )
         return Query(StreamPage(Selection(stream, None), None, 0, backwards), 0, limit, None, transform)
-    by_name, foreign = None, {}
+    by_name: Mapping[str, EventType] | None = None
+    foreign: Mapping[str, frozenset[str]] = {}
     if isinstance(types, StreamType):
         stream_type = cast("StreamType[object, object]", types)  # of whatever state and events
         by_name, category = stream_type.fold.by_name, category or stream_type.category
     elif types is not None:
         by_name = event_types_by_name(types)
         if category is None:
-            foreign = {name: found for name, known in by_name.items() if (found := foreign_categories(known))}
+            foreign = foreign_to(by_name)
     names = None if by_name is None else frozenset(by_name)
     return Query(LogPage(None, 0, names, category, backwards, system), after, limit, by_name, transform, foreign)
 
@@ -231,7 +232,13 @@ def _typed(
         yield RecordedEvent(one, event)
 
 
-def _is_foreign(one: StoredEvent, foreign: Mapping[str, frozenset[str]]) -> bool:
+def foreign_to(by_name: Mapping[str, EventType]) -> Mapping[str, frozenset[str]]:
+    """By stored name, the categories whose events of this name are of other classes."""
+    return {name: found for name, known in by_name.items() if (found := foreign_categories(known))}
+
+
+def is_foreign(one: StoredEvent, foreign: Mapping[str, frozenset[str]]) -> bool:
+    """Whether an event is of such categories only."""
     categories = foreign.get(one.type)
     return categories is not None and all(category_of(stream) in categories for stream in one.streams)
 
