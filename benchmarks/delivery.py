@@ -11,7 +11,9 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
+from benchmarks import valkey
 from benchmarks.bank import accounts, deposit, names
 from benchmarks.harness import (
     Budget,
@@ -48,10 +50,10 @@ TASKS = 16
 # -- From another process ----------------------------------------------------------------------------------------------
 
 
-def write(storage: Storage, events: int) -> None:
+def write(storage: Storage, namespace: str, events: int) -> None:
     """So many commands, with pauses between them."""
     chance = random.Random(events)
-    with Store(storage) as store:
+    with Store(storage, namespace=namespace) as store:
         for number in range(events):
             time.sleep(chance.uniform(0, LONGEST_PAUSE))
             store.execute(deposit, IDS[number % len(IDS)], 1)
@@ -59,11 +61,16 @@ def write(storage: Storage, events: int) -> None:
 
 
 def in_a_thread(storage: Storage, writers: Callable[[], Executor], events: int) -> Measured:
-    """A `Store` subscribes, and somebody else writes."""
+    """A `Store` subscribes, and somebody else writes, in a namespace of their own."""
     waited: list[float] = []
-    with Store(storage) as store, store.subscribe(types=accounts) as subscription, writers() as pool:
+    namespace = uuid4().hex
+    with (
+        Store(storage, namespace=namespace) as store,
+        store.subscribe(types=accounts) as subscription,
+        writers() as pool,
+    ):
         began = time.perf_counter()
-        writing = pool.submit(write, storage, events)
+        writing = pool.submit(write, storage, namespace, events)
         for recorded in subscription:
             waited.append(time.time() - recorded.stored.recorded_at / 1e6)
             if recorded.position == events:
@@ -78,10 +85,12 @@ def in_a_task(storage: Storage, writers: Callable[[], Executor], events: int) ->
 
     async def main() -> Measured:
         waited: list[float] = []
-        async with AsyncStore(storage) as store, store.subscribe(types=accounts) as subscription:
+        namespace = uuid4().hex
+        store = AsyncStore(storage, namespace=namespace)
+        async with store, store.subscribe(types=accounts) as subscription:
             with writers() as pool:
                 began = time.perf_counter()
-                writing = asyncio.get_running_loop().run_in_executor(pool, write, storage, events)
+                writing = asyncio.get_running_loop().run_in_executor(pool, write, storage, namespace, events)
                 async for recorded in subscription:
                     waited.append(time.time() - recorded.stored.recorded_at / 1e6)
                     if recorded.position == events:
@@ -144,11 +153,11 @@ async def many(subscriptions: int, events: int) -> Measured:
 
 def rows(budget: Budget, directory: Path | None) -> list[Row]:
     """Each engine, and 100 subscriptions beside one."""
-    with running_server(directory) as server:
-        return [*_latencies(server, budget, directory), _many(budget, directory)]
+    with running_server(directory) as postgres, valkey.server() as other:
+        return [*_latencies(postgres, other.storage(), budget, directory), _many(budget, directory)]
 
 
-def _latencies(server: PostgresServer, budget: Budget, directory: Path | None) -> list[Row]:
+def _latencies(server: PostgresServer, on_valkey: Storage, budget: Budget, directory: Path | None) -> list[Row]:
     events = budget.commands // 20
 
     def on_postgres(measure: Callable[[Storage, Callable[[], Executor], int], Measured], _: Path) -> Measured:
@@ -160,12 +169,14 @@ def _latencies(server: PostgresServer, budget: Budget, directory: Path | None) -
         "SQLite": lambda empty: in_a_thread(SQLite(empty / "ours.db"), other_process, events),
         "PostgreSQL": partial(on_postgres, in_a_thread),
         "PostgreSQL, async": partial(on_postgres, in_a_task),
+        "Valkey": lambda _: in_a_thread(on_valkey, other_process, events),
+        "Valkey, async": lambda _: in_a_task(on_valkey, other_process, events),
     }
     runs = alternate(sides, budget.rounds, directory)
     found: list[Row] = []
     for title, mine in runs.items():
         promises: tuple[Promise, ...] = ()
-        if title.startswith("PostgreSQL"):
+        if title.startswith(("PostgreSQL", "Valkey")):
             promises = (at_most(10, percentile(latencies(mine), 99) * 1e3, "ms for 99 % of the events"),)
         found.append(Row(f"{title}, live delivery", mine, promises=promises, note=histogram(mine)))
     return found
