@@ -219,7 +219,7 @@ def test_the_reference_has_no_row_for_what_is_not_public() -> None:
 
 
 def test_the_methods_of_a_store_are_in_the_reference() -> None:
-    methods = {name for name in vars(factfold.Store) if not name.startswith("_") and "fork" not in name}
+    methods = {name for name in dir(factfold.Store) if not name.startswith("_") and "fork" not in name}
     documented = set(re.findall(r"`\.(\w+)[(`]", REFERENCE))
     assert methods <= documented, methods - documented
     assert all(hasattr(factfold.Store, name) or hasattr(factfold.StreamType, name) for name in documented)

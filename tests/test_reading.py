@@ -469,10 +469,10 @@ def test_streams_come_with_version_and_last_position_in_order_of_their_ids(fille
 
 
 def test_streams_are_paged(filled: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    from factfold import aio, store
+    from factfold import aio_readers, readers
 
-    monkeypatch.setattr(store, "PAGE", 2)
-    monkeypatch.setattr(aio, "PAGE", 2)
+    monkeypatch.setattr(readers, "PAGE", 2)
+    monkeypatch.setattr(aio_readers, "PAGE", 2)
 
     for number in range(5):
         filled.execute(take, f"ä{number}")

@@ -4,51 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
+from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
+from factfold.aio_readers import AsyncReader
 from factfold.aio_saver import AsyncSaver
-from factfold.aio_subscriptions import AsyncDelivery, AsyncPump, AsyncSubscribable
+from factfold.aio_subscriptions import AsyncDelivery, AsyncPump
 from factfold.batch import Heart
 from factfold.codec import Transform
 from factfold.deliveries import After
-from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
-from factfold.events import RecordedEvent
+from factfold.errors import FactfoldError, StoreClosedError
 from factfold.feed import Filter
 from factfold.job import DONE, Job, refuse_inside_command
 from factfold.loads import LoadTask
-from factfold.once import Once, keys
-from factfold.reading import (
-    PAGE,
-    Query,
-    check_category_asked_for,
-    event_decoder,
-    log_query,
-    read_page,
-    stream_query,
-)
+from factfold.once import Once
+from factfold.reading import event_decoder
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
 from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
-from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage, StreamInfo
-from factfold.streams import Stream, StreamType
-from factfold.transaction import AnyStreamType, Transaction
-from factfold.verification import Verification, Verifier
+from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage
+from factfold.streams import Stream
+from factfold.transaction import Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
-E = TypeVar("E")
 
 
-class AsyncStore(AsyncSubscribable):
+class AsyncStore(AsyncReader):
     """Executes commands against one namespace of a storage, from any number of tasks of one event loop.
 
     It opens when it is entered, or at its first use, in the loop that runs then. Commands are plain functions: they
@@ -176,95 +166,6 @@ class AsyncStore(AsyncSubscribable):
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
         return (await self.execute(read_version, stream)).result
 
-    def events(
-        self,
-        stream: Stream[S, E],
-        /,
-        *,
-        after_version: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-    ) -> AsyncIterator[RecordedEvent[E]]:
-        """The events of a stream that its fold looks at, in order, from the one after `after_version` on.
-
-        Backwards they come from the end, or from the one before `after_version` where that is given. It reads in
-        pages, in constant memory, and keeps nothing open between them.
-
-        Raises:
-            DecodingError: an event cannot be decoded.
-        """
-        return self._pages(stream_query(stream, after_version, limit, backwards, self._settings.transform))
-
-    @overload
-    def log(
-        self,
-        *,
-        types: StreamType[S, E],
-        category: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-    ) -> AsyncIterator[RecordedEvent[E]]: ...
-    @overload
-    def log(
-        self,
-        *,
-        types: type[E],
-        category: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-    ) -> AsyncIterator[RecordedEvent[E]]: ...
-    @overload
-    def log(
-        self,
-        *,
-        types: object = None,
-        category: str | None = None,
-        stream: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-        system: bool = False,
-    ) -> AsyncIterator[RecordedEvent[object]]: ...
-
-    def log(
-        self,
-        *,
-        types: object = None,
-        category: str | None = None,
-        stream: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-        system: bool = False,
-    ) -> AsyncIterator[RecordedEvent[object]]:
-        """The log in order, from the position after `after` on. Reads in pages, in constant memory.
-
-        Args:
-            types: a class, a union of classes, or a stream type: only these events, decoded (a stream type's are those
-                of its category; a class's not those of categories whose stream types have another class of its name).
-                Without it `event` is the plain JSON value.
-            category: only events that belong to a stream of this category.
-            stream: the id of a stream: only its events, as plain JSON. Only together with `limit` and `backwards`.
-            after: a position. Backwards, the log is read down from the one before it (0: from the head).
-            limit: how many events at most.
-            backwards: the latest first.
-            system: also the library's own events, whose types begin with "$".
-
-        Raises:
-            DecodingError: an event cannot be decoded.
-        """
-        return self._pages(
-            log_query(types, category, stream, after, limit, backwards, system, self._settings.transform)
-        )
-
-    def streams(self, category: str | None = None) -> AsyncIterator[StreamInfo]:
-        """The streams, all or those of a category, with version and last position, in order of their ids."""
-        refuse_inside_command()
-        check_category_asked_for(category)
-        return self._stream_pages(category)
-
     async def snapshot(self, stream: Stream[object, Never], /) -> int:
         """Saves the state of a stream, fresh, as a snapshot; gives its version. Does I/O.
 
@@ -281,11 +182,6 @@ class AsyncStore(AsyncSubscribable):
         await saver.save(Snapshot.of(stream, state, version, stored))
         return version
 
-    async def head(self) -> int:
-        """The position of the last event, 0 in an empty log. Does I/O."""
-        refuse_inside_command()
-        return (await (await self._ready())[1].head()).position
-
     @property
     def durability(self) -> str:
         """What the storage promises to those whose commands were acknowledged, in words; empty before it is opened."""
@@ -295,27 +191,6 @@ class AsyncStore(AsyncSubscribable):
         """What this store has done so far; also when it is closed. No I/O."""
         refuse_inside_command()
         return Stats.of(self._heart)
-
-    async def verify(self, *stream_types: AnyStreamType) -> Verification:
-        """Reads the whole log and reports what is wrong with it. Takes time and memory that grow with the streams.
-
-        It looks for gaps in positions and versions, memberships without event, events that do not decode, and stored
-        type names that no given fold of their category knows. Categories without a given stream type are not decoded.
-        """
-        refuse_inside_command()
-        log = (await self._ready())[1]
-        folds = [keys.fold, *(stream_type.fold for stream_type in stream_types)]
-        verifier = Verifier(folds, self._settings.transform)
-        problems = list(await log.problems())
-        try:
-            while verifier.log(await log.read(verifier.page())):
-                pass
-            after: str | None = ""
-            while after is not None:
-                after = verifier.streams(await log.streams(None, after, PAGE))
-        except StorageFormatError as error:
-            problems.append(str(error))  # it can be read no further
-        return verifier.result(problems)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -523,24 +398,6 @@ class AsyncStore(AsyncSubscribable):
     @staticmethod
     def _start(work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         return asyncio.get_running_loop().create_task(work)
-
-    # -- inside: reading -------------------------------------------------------------------------------------------
-
-    async def _pages(self, query: Query[E]) -> AsyncIterator[RecordedEvent[E]]:
-        log = (await self._ready())[1]
-        while (page := query.page()) is not None:
-            for recorded in query.take(page, await read_page(log, page)):
-                yield recorded
-
-    async def _stream_pages(self, category: str | None) -> AsyncIterator[StreamInfo]:
-        log = (await self._ready())[1]
-        after: str | None = ""
-        while after is not None:
-            refuse_inside_command()  # where the iterator was made, it was not inside of one
-            page = await log.streams(category, after, PAGE)
-            for info in page:
-                yield info
-            after = page[-1].id if page else None
 
 
 def _notify(job: Job) -> None:

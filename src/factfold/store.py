@@ -5,28 +5,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast, overload
+from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from factfold.batch import Heart
 from factfold.codec import Transform
-from factfold.errors import FactfoldError, StorageFormatError, StoreClosedError
-from factfold.events import RecordedEvent
+from factfold.errors import FactfoldError, StoreClosedError
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job, refuse_inside_command
-from factfold.once import Once, keys
-from factfold.reading import (
-    PAGE,
-    Query,
-    check_category_asked_for,
-    event_decoder,
-    log_query,
-    read_page,
-    stream_query,
-)
+from factfold.once import Once
+from factfold.readers import Reader
+from factfold.reading import event_decoder
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
@@ -34,22 +26,20 @@ from factfold.saver import Saver
 from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.storage import _fork
-from factfold.storage.base import Capabilities, Engine, Log, Storage, StreamInfo
-from factfold.streams import Stream, StreamType
-from factfold.subscriptions import Pump, Subscribable
-from factfold.transaction import AnyStreamType, Transaction
-from factfold.verification import Verification, Verifier
+from factfold.storage.base import Capabilities, Engine, Log, Storage
+from factfold.streams import Stream
+from factfold.subscriptions import Pump
+from factfold.transaction import Transaction
 
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
-E = TypeVar("E")
 
 JOIN = 5.0
 """Seconds that closing waits for the thread that waits for others' commits."""
 
 
-class Store(Subscribable):
+class Store(Reader):
     """Executes commands against one namespace of a storage, from any number of threads.
 
     It opens when it is entered, or at its first use, and lives as long as its process.
@@ -172,95 +162,6 @@ class Store(Subscribable):
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
         return self.execute(read_version, stream).result
 
-    def events(
-        self,
-        stream: Stream[S, E],
-        /,
-        *,
-        after_version: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-    ) -> Iterator[RecordedEvent[E]]:
-        """The events of a stream that its fold looks at, in order, from the one after `after_version` on.
-
-        Backwards they come from the end, or from the one before `after_version` where that is given. It reads in
-        pages, in constant memory, and keeps nothing open between them.
-
-        Raises:
-            DecodingError: an event cannot be decoded.
-        """
-        query = stream_query(stream, after_version, limit, backwards, self._settings.transform)
-        return self._pages(query, self._ready()[1])
-
-    @overload
-    def log(
-        self,
-        *,
-        types: StreamType[S, E],
-        category: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-    ) -> Iterator[RecordedEvent[E]]: ...
-    @overload
-    def log(
-        self,
-        *,
-        types: type[E],
-        category: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-    ) -> Iterator[RecordedEvent[E]]: ...
-    @overload
-    def log(
-        self,
-        *,
-        types: object = None,
-        category: str | None = None,
-        stream: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-        system: bool = False,
-    ) -> Iterator[RecordedEvent[object]]: ...
-
-    def log(
-        self,
-        *,
-        types: object = None,
-        category: str | None = None,
-        stream: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-        backwards: bool = False,
-        system: bool = False,
-    ) -> Iterator[RecordedEvent[object]]:
-        """The log in order, from the position after `after` on. Reads in pages, in constant memory.
-
-        Args:
-            types: a class, a union of classes, or a stream type: only these events, decoded (a stream type's are those
-                of its category; a class's not those of categories whose stream types have another class of its name).
-                Without it `event` is the plain JSON value.
-            category: only events that belong to a stream of this category.
-            stream: the id of a stream: only its events, as plain JSON. Only together with `limit` and `backwards`.
-            after: a position. Backwards, the log is read down from the one before it (0: from the head).
-            limit: how many events at most.
-            backwards: the latest first.
-            system: also the library's own events, whose types begin with "$".
-
-        Raises:
-            DecodingError: an event cannot be decoded.
-        """
-        query = log_query(types, category, stream, after, limit, backwards, system, self._settings.transform)
-        return self._pages(query, self._ready()[1])
-
-    def streams(self, category: str | None = None) -> Iterator[StreamInfo]:
-        """The streams, all or those of a category, with version and last position, in order of their ids."""
-        refuse_inside_command()
-        check_category_asked_for(category)
-        return self._stream_pages(category, self._ready()[1])
-
     def snapshot(self, stream: Stream[object, Never], /) -> int:
         """Saves the state of a stream, fresh, as a snapshot; gives its version. Does I/O.
 
@@ -276,11 +177,6 @@ class Store(Subscribable):
         saver.save(Snapshot.of(stream, state, version, log.read_stream(last_page(stream, version)) if version else ()))
         return version
 
-    def head(self) -> int:
-        """The position of the last event, 0 in an empty log. Does I/O."""
-        refuse_inside_command()
-        return self._ready()[1].head().position
-
     @property
     def durability(self) -> str:
         """What the storage promises to those whose commands were acknowledged, in words; empty before it is opened."""
@@ -290,27 +186,6 @@ class Store(Subscribable):
         """What this store has done so far; also when it is closed. No I/O."""
         refuse_inside_command()
         return Stats.of(self._heart)
-
-    def verify(self, *stream_types: AnyStreamType) -> Verification:
-        """Reads the whole log and reports what is wrong with it. Takes time and memory that grow with the streams.
-
-        It looks for gaps in positions and versions, memberships without event, events that do not decode, and stored
-        type names that no given fold of their category knows. Categories without a given stream type are not decoded.
-        """
-        refuse_inside_command()
-        log = self._ready()[1]
-        folds = [keys.fold, *(stream_type.fold for stream_type in stream_types)]
-        verifier = Verifier(folds, self._settings.transform)
-        problems = list(log.problems())
-        try:
-            while verifier.log(log.read(verifier.page())):
-                pass
-            after: str | None = ""
-            while after is not None:
-                after = verifier.streams(log.streams(None, after, PAGE))
-        except StorageFormatError as error:
-            problems.append(str(error))  # it can be read no further
-        return verifier.result(problems)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -516,22 +391,6 @@ class Store(Subscribable):
     def _interrupts(self, job: Job) -> bool:
         """Ctrl-C while the main thread runs the command of another thread is meant for the main thread."""
         return job is not self._leader and threading.current_thread() is threading.main_thread()
-
-    # -- inside: reading -------------------------------------------------------------------------------------------
-
-    @staticmethod
-    def _pages(query: Query[E], log: Log) -> Iterator[RecordedEvent[E]]:
-        while (page := query.page()) is not None:
-            yield from query.take(page, read_page(log, page))
-
-    @staticmethod
-    def _stream_pages(category: str | None, log: Log) -> Iterator[StreamInfo]:
-        after: str | None = ""
-        while after is not None:
-            refuse_inside_command()  # where the iterator was made, it was not inside of one
-            page = log.streams(category, after, PAGE)
-            yield from page
-            after = page[-1].id if page else None
 
 
 def _notify(job: Job) -> None:
