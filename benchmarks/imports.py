@@ -11,7 +11,7 @@ from pathlib import Path
 import factfold
 from benchmarks.harness import Budget, Measured, Promise, Row, alternate, at_most, processor
 
-DRIVERS = {"sqlite3", "_sqlite3", "psycopg", "psycopg_pool", "redis", "valkey", "nats"}
+DRIVERS = {"sqlite3", "_sqlite3", "psycopg", "redis", "valkey", "nats"}
 OPTIONAL = {"attrs", "attr", "pydantic", "typer", "click", "rich", "pytest", "hypothesis", "opentelemetry"}
 HEAVY = {"asyncio", "ssl", "logging", "socket", "concurrent.futures", "subprocess", "multiprocessing", "urllib.request"}
 """Modules of Python that take long, and that not everybody needs."""
