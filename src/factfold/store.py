@@ -39,6 +39,10 @@ JOIN = 5.0
 """Seconds that closing waits for the thread that waits for others' commits."""
 
 
+LONGEST_SLEEP = 1.0
+"""Seconds that a thread sleeps without looking up."""
+
+
 class Store(Reader):
     """Executes commands against one namespace of a storage, from any number of threads.
 
@@ -376,7 +380,8 @@ class Store(Reader):
             if job.turn in (LEADING, DONE) or (job.turn is LOADING and heart.missing.can_load(job)):
                 return
             job.wake = bed.release
-        bed.acquire()
+        while not bed.acquire(timeout=LONGEST_SLEEP):
+            pass  # a signal that came just before it fell asleep is heard now
 
     def _appoint(self, heart: Heart) -> None:
         """Wakes whoever has to lead, and whoever has to load, when nobody does. The guard is held."""
