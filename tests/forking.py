@@ -302,6 +302,30 @@ def async_stores(database: str) -> None:
     asyncio.run(main())
 
 
+@stream("ledger", initial=0, snapshot_every=5)
+def totals(state: int, event: Deposited) -> int:
+    return state + event.amount
+
+
+def snapshots(database: str) -> None:
+    """Both sides save what they load, with a thread of their own."""
+    with Store(open_storage(database)) as store:
+        for id in ("ann", "bob", "cleo"):
+            for _ in range(10):
+                store.execute(deposit, id, 1)
+        assert store.state(totals("ann")) == 10
+
+        def work() -> None:
+            assert store.state(totals("bob")) == 10
+            eventually(lambda: store.stats().snapshots_saved == 1)
+            store.close()
+
+        child = in_child(work)
+        assert store.state(totals("cleo")) == 10
+        wait_for(child)
+        eventually(lambda: store.stats().snapshots_saved == 2)
+
+
 def subscriptions(database: str) -> None:
     """The child's ends with an error that says why, the parent's goes on; each subscribes anew as it likes."""
     with Store(open_storage(database)) as store:
@@ -346,6 +370,7 @@ PROGRAMS: dict[str, Callable[[str], None]] = {
         multiprocessing_with_fork,
         while_a_stream_type_is_defined,
         async_stores,
+        snapshots,
         subscriptions,
     )
 }
