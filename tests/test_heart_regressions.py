@@ -13,7 +13,7 @@ from factfold import Stream, Transaction, stream
 from factfold.batch import MAX_MISSES
 from factfold.errors import LogDivergedError, StoreUnavailableError
 from factfold.job import Job, Turn
-from factfold.requests import Request, Sleep
+from factfold.requests import Request, Sleep, Unlock
 from factfold.settings import do_nothing, read_state
 from factfold.storage.base import Append, Check, Load
 from factfold.storage.memory import Memory
@@ -549,6 +549,6 @@ def test_what_takes_long_is_not_run_again_under_the_lock(
 
     finish(heart, writer, before=before)
 
-    assert requests == [Append, Sleep, Append]
+    assert requests == [Append, Unlock, Sleep, Append]
     assert writer.receipt().attempts == 2
     assert heart.execute(state(boxes("x"))) == (7, 1)
