@@ -16,6 +16,7 @@ from factfold.storage.sqlite import SQLite
 from factfold.storage.valkey import Valkey
 from tests import watchdog
 from tests.blocking import Blocking, blocking
+from tests.engines import LOCAL
 from tests.faults import Faulty
 from tests.together import Loop, MakeTogether, Threads, Together
 
@@ -36,15 +37,21 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
-@pytest.fixture(params=["memory", "sqlite", "postgres", "valkey"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """On which engines a test runs: where `storage` is used, the module's `ENGINES` say it."""
+    if "storage_engine" in metafunc.fixturenames:
+        metafunc.parametrize("storage_engine", getattr(metafunc.module, "ENGINES", LOCAL))
+
+
+@pytest.fixture
+def storage(storage_engine: str, request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     """One database: all stores that are opened on it see the same log."""
-    if request.param == "memory":
+    if storage_engine == "memory":
         return Memory()
-    if request.param == "postgres":
+    if storage_engine == "postgres":
         direct: Storage = request.getfixturevalue("direct")
         return direct
-    if request.param == "valkey":
+    if storage_engine == "valkey":
         valkey: Valkey = request.getfixturevalue("valkey")
         return valkey
     return SQLite(tmp_path / "log.db", synchronous="normal")  # what survives a power failure is not asked here

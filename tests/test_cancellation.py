@@ -13,10 +13,13 @@ from factfold import (
     Store,
     Transaction,
 )
+from tests.engines import EVERY_ENGINE
 from tests.faults import Faulty, Gate, once, raising
 from tests.ledger import accounts, balance, deposit, rename
 from tests.racing import soon, start, within
 from tests.together import heart_of
+
+ENGINES = EVERY_ENGINE
 
 
 async def test_a_caller_cancelled_while_its_command_is_queued_never_runs_it(faulty: Faulty, rival: Store) -> None:

@@ -10,6 +10,7 @@ import pytest
 from factfold import AsyncStore, ConflictError, Retry, Store, Transaction, stream
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import Faulty, once
 from tests.ledger import (
     Account,
@@ -26,6 +27,8 @@ from tests.ledger import (
     withdraw,
 )
 from tests.racing import race
+
+ENGINES = EVERY_ENGINE
 
 
 @pytest.fixture

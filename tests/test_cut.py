@@ -7,6 +7,7 @@ import pytest
 from factfold import LockLostError, Store, Transaction
 from factfold.storage.base import NEWS_LIMIT, Check, Storage
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE, Faulty, Gate
 from tests.ledger import (
     Account,
@@ -21,6 +22,8 @@ from tests.ledger import (
 )
 from tests.racing import eventually, start
 from tests.together import heart_of
+
+ENGINES = EVERY_ENGINE
 
 
 @pytest.fixture

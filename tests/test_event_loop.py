@@ -18,9 +18,12 @@ from factfold import (
 )
 from factfold.loads import MAX_EVENTS
 from factfold.storage.base import Storage
+from tests.engines import EVERY_ENGINE
 from tests.ledger import Deposited, accounts, deposit
 from tests.opening import Opening
 from tests.racing import within
+
+ENGINES = EVERY_ENGINE
 
 
 class Turns:

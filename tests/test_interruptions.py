@@ -13,11 +13,14 @@ from factfold import (
     Store,
     Transaction,
 )
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE, Faulty, Gate, once, raising
 from tests.interrupting import Crew, check_all_is_well, interrupt, interrupted_when, warm
 from tests.ledger import accounts, balance, deposit
 from tests.racing import Started, eventually, start
 from tests.together import Together, heart_of, queued, results
+
+ENGINES = EVERY_ENGINE
 
 # -- KeyboardInterrupt, phase by phase ---------------------------------------------------------------------------------
 

@@ -13,6 +13,7 @@ from factfold import (
     Transaction,
 )
 from factfold.storage.base import Load, Storage
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE, Faulty, Gate
 from tests.ledger import (
     Account,
@@ -26,6 +27,8 @@ from tests.ledger import (
 )
 from tests.racing import eventually, soon, start, within
 from tests.together import MakeTogether, Together, heart_of, results
+
+ENGINES = EVERY_ENGINE
 
 
 def loads_of(asked: object, id: str) -> bool:

@@ -17,8 +17,11 @@ from factfold import (
 )
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.ledger import accounts, deposit
 from tests.racing import eventually, race, soon, start
+
+ENGINES = EVERY_ENGINE
 
 
 @pytest.fixture(autouse=True)

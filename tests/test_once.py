@@ -206,6 +206,8 @@ def test_an_event_that_its_class_does_not_read_any_more_is_told_of_where_it_is_a
 from dataclasses import dataclass
 from factfold import stream
 
+ENGINES = EVERY_ENGINE
+
 @dataclass(frozen=True)
 class Changed:
     amount: {type}

@@ -34,6 +34,7 @@ from factfold.storage.base import LogPage, Storage, StreamPage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import Faulty
 from tests.ledger import (
     Deposited,
@@ -52,6 +53,8 @@ from tests.ledger import (
     withdraw,
 )
 from tests.sources import PRELUDE, run
+
+ENGINES = EVERY_ENGINE
 
 
 @event(name="seat.taken")

@@ -532,6 +532,8 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
     program = """
 from dataclasses import dataclass
 from factfold import stream
+
+ENGINES = EVERY_ENGINE
 @dataclass(frozen=True)
 class Added:
     amount: int

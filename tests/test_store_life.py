@@ -19,11 +19,14 @@ from factfold.events import new_event_ids
 from factfold.storage.base import EMPTY, Append, Check, LogPage, NewEvent, Storage
 from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE, Faulty, Gate
 from tests.ledger import Deposited, accounts, deposit
 from tests.opening import Opening
 from tests.racing import eventually, soon, start, within
 from tests.together import nothing
+
+ENGINES = EVERY_ENGINE
 
 # -- Closing -----------------------------------------------------------------------------------------------------------
 

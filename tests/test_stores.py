@@ -26,11 +26,14 @@ from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE, Faulty, Gate
 from tests.ledger import accounts, deposit
 from tests.racing import eventually, soon, start, within
 from tests.together import heart_of, queued
 from tests.uses import USES
+
+ENGINES = EVERY_ENGINE
 
 
 @pytest.fixture(autouse=True)

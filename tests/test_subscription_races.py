@@ -16,9 +16,12 @@ import pytest
 from factfold import AsyncStore, Store, StoreClosedError, hub
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE
 from tests.ledger import accounts, deposit
 from tests.racing import Started, soon, start, within
+
+ENGINES = EVERY_ENGINE
 
 WRITERS = 16
 EACH = 20

@@ -33,6 +33,7 @@ from factfold import (
 from factfold.storage.base import Append, Check, NewEvent, Storage
 from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import Faulty, once, raising
 from tests.ledger import (
     Deposited,
@@ -47,6 +48,8 @@ from tests.ledger import (
     withdraw,
 )
 from tests.racing import eventually, start
+
+ENGINES = EVERY_ENGINE
 
 
 def take(subscription: Iterable[RecordedEvent[Any]], count: int) -> list[RecordedEvent[Any]]:

@@ -14,10 +14,13 @@ from factfold import (
     StoreUnavailableError,
 )
 from factfold.storage.base import Append, Log
+from tests.engines import EVERY_ENGINE
 from tests.faults import once, raising
 from tests.interrupting import check_all_is_well, warm
 from tests.ledger import InsufficientFundsError, balance, deposit, withdraw
 from tests.together import MakeTogether, Together, results
+
+ENGINES = EVERY_ENGINE
 
 LOST = OutcomeUnknownError("the connection broke")
 

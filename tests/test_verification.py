@@ -19,6 +19,7 @@ from factfold import (
 )
 from factfold.storage.sqlite import SQLite
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.ledger import (
     Deposited,
     Transferred,
@@ -31,6 +32,8 @@ from tests.ledger import (
     transfer,
     withdraw,
 )
+
+ENGINES = EVERY_ENGINE
 
 
 @event(name="seat.taken")
