@@ -52,7 +52,7 @@ def storage(storage_engine: str, request: pytest.FixtureRequest, tmp_path: Path)
         direct: Storage = request.getfixturevalue("direct")
         return direct
     if storage_engine == "valkey":
-        valkey: Valkey = request.getfixturevalue("valkey")
+        valkey: Valkey = request.getfixturevalue("quick_valkey")
         return valkey
     return SQLite(tmp_path / "log.db", synchronous="normal")  # what survives a power failure is not asked here
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -16,7 +15,6 @@ from factfold.testing.contract.running import logs
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
 from tests.ledger import Deposited, accounts
 from tests.racing import eventually, start
-from tests.servers.site import Site
 from tests.servers.valkey import ValkeyCluster, ValkeyServer
 
 PATIENT = Retry(max_attempts=100, base=0.02, cap=0.2)
@@ -124,18 +122,21 @@ def test_a_slot_that_moves_is_followed_while_it_is_written_to(valkey_cluster: Va
         assert store.verify(accounts).ok
 
 
-def test_a_failed_over_primary_is_followed(server_site: Site, valkey_program: Path) -> None:
+def test_a_failed_over_primary_is_followed(valkey_cluster: ValkeyCluster) -> None:
     """A primary is killed while a store is open: its replica takes over, with all that it confirmed."""
-    with ValkeyCluster(server_site, valkey_program) as cluster:
-        confirmed = cluster.storage(min_replicas=1)
-        storage = cluster.storage(timeout=15.0, prefix=confirmed.prefix)
-        namespace = namespace_at(storage, cluster, cluster.primaries[0])
-        with Store(confirmed, namespace=namespace) as store:
-            for balance in range(1, 6):
-                assert store.execute(deposit, "ann").result == balance
-        with Store(storage, namespace=namespace, retry=PATIENT) as store:
-            assert store.state(accounts("ann")).balance == 5
-            cluster.primaries[0].kill()
+    confirmed = valkey_cluster.storage(min_replicas=1)
+    storage = valkey_cluster.storage(timeout=15.0, prefix=confirmed.prefix)
+    namespace = namespace_at(storage, valkey_cluster, valkey_cluster.primaries[2])
+    with Store(confirmed, namespace=namespace) as store:
+        for balance in range(1, 6):
+            assert store.execute(deposit, "ann").result == balance
+    with Store(storage, namespace=namespace, retry=PATIENT) as store:
+        assert store.state(accounts("ann")).balance == 5
+        valkey_cluster.primaries[2].kill()
+        try:
             for balance in range(6, 11):
                 assert store.execute(deposit, "ann").result == balance
-            assert store.verify(accounts).ok
+        finally:
+            valkey_cluster.revive(2)
+        assert store.verify(accounts).ok
+        assert store.execute(deposit, "ann").result == 11

@@ -28,5 +28,5 @@ def new_storage(request: pytest.FixtureRequest) -> NewStorage:
         return new_sqlite
     if request.param == "postgres":
         return partial(new_postgres, request.getfixturevalue("postgres_server"))
-    server: ValkeyServer = request.getfixturevalue("valkey_server")
-    return lambda: nullcontext(server.storage())
+    server: ValkeyServer = request.getfixturevalue("quick_valkey_server")
+    return lambda: nullcontext(server.storage(durable=False))

@@ -190,6 +190,7 @@ class ValkeyCluster:
             "cluster-node-timeout": "1000",
             "cluster-replica-validity-factor": "0",
             "cluster-require-full-coverage": "no",
+            "repl-diskless-sync-delay": "0",
         }
         self._stack = ExitStack()
         buses = {
@@ -225,6 +226,15 @@ class ValkeyCluster:
         """A place of its own in this cluster."""
         options = {"prefix": f"test-{uuid4().hex[:12]}", "cluster": True, **options}
         return Valkey(self.url, **options)  # type: ignore[arg-type]  # as given
+
+    def revive(self, number: int) -> None:
+        """Starts a primary that was killed: it follows the replica that has taken over, and they change places."""
+        killed = self.primaries[number]
+        killed.start()
+        wait_for(
+            lambda: killed.says("master_link_status:up", "INFO", "replication"), "a killed primary does not follow"
+        )
+        self.primaries[number], self.replicas[number] = self.replicas[number], killed
 
     def id_of(self, node: ValkeyServer) -> str:
         answer = node.ask("CLUSTER", "MYID")

@@ -30,6 +30,13 @@ def valkey_server(server_site: Site, valkey_program: Path) -> Iterator[ValkeySer
 
 
 @pytest.fixture(scope="session")
+def quick_valkey_server(server_site: Site, valkey_program: Path) -> Iterator[ValkeyServer]:
+    """A server that keeps nothing: for tests that do not ask what survives."""
+    with ValkeyServer(server_site, valkey_program, {"appendonly": "no"}) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def redis_server(server_site: Site) -> Iterator[ValkeyServer]:
     """The Redis that the system has."""
     program = find_redis()
@@ -57,6 +64,12 @@ def valkey_cluster(server_site: Site, valkey_program: Path) -> Iterator[ValkeyCl
 def valkey(valkey_server: ValkeyServer) -> Valkey:
     """A place of its own on `valkey_server`."""
     return valkey_server.storage()
+
+
+@pytest.fixture
+def quick_valkey(quick_valkey_server: ValkeyServer) -> Valkey:
+    """A place of its own on `quick_valkey_server`."""
+    return quick_valkey_server.storage(durable=False)
 
 
 @pytest.fixture
