@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -27,8 +28,10 @@ MakeStore: TypeAlias = Callable[..., Store]
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """No test may hang the run."""
+    """No test may hang the run, and Ctrl-C is heard also where it was started in the background."""
     watchdog.set_on(config)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_finish() -> None:

@@ -34,11 +34,14 @@ from factfold import (
 from factfold.once import Once
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import Faulty, once, raising
 from tests.ledger import InsufficientFundsError, Transferred, accounts, deposit, open_account, transfer, withdraw
 from tests.racing import race, within
 from tests.sources import run
 from tests.together import Together
+
+ENGINES = EVERY_ENGINE
 
 
 def test_a_repetition_runs_nothing_writes_nothing_and_gives_the_same(store: Store) -> None:
@@ -206,7 +209,6 @@ def test_an_event_that_its_class_does_not_read_any_more_is_told_of_where_it_is_a
 from dataclasses import dataclass
 from factfold import stream
 
-ENGINES = EVERY_ENGINE
 
 @dataclass(frozen=True)
 class Changed:

@@ -17,6 +17,7 @@ RAISED: list[FactfoldError] = [
     ConflictError(["a:1", "a:2"], 3),
     DecodingError("no event", position=3, type="Opened", stream="a:1", version=2),
     errors.LogDivergedError("sqlite:///x", 7, UUID(int=1), None),
+    errors.NotReplicatedError("valkey://x", 7, 9, 2),
     errors.MissingDriverError("pip install it"),
     errors.EncodingError("no JSON"),
 ]

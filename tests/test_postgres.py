@@ -577,7 +577,8 @@ def test_plans_made_on_an_empty_schema_stay_right(direct: Postgres, schema: Sche
             assert isinstance(log.append(Append(events, Check((), after, versions))), Appended)
         assert log.head().position > 100_000
         late = _pages_looked_at(log)
-    assert {name for name in early if late[name] > early[name] + 25} == set(), f"at first {early}, and then {late}"
+    # The indexes have become a level or two deeper; what scans a table of 100,000 events looks at a thousand pages.
+    assert {name for name in early if late[name] > early[name] + 50} == set(), f"at first {early}, and then {late}"
 
 
 def _pages_looked_at(log: Any) -> dict[str, int]:

@@ -31,9 +31,12 @@ from factfold.snapshots import PLACE, key_of
 from factfold.storage.base import Append, Check, Log, NewEvent, Storage
 from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
+from tests.engines import EVERY_ENGINE
 from tests.faults import PATIENCE, Faulty, Gate, once, raising
 from tests.racing import eventually, soon, start, within
 from tests.together import heart_of
+
+ENGINES = EVERY_ENGINE
 
 EVERY = 10
 
@@ -533,7 +536,6 @@ def test_a_fingerprint_is_the_same_in_every_process() -> None:
 from dataclasses import dataclass
 from factfold import stream
 
-ENGINES = EVERY_ENGINE
 @dataclass(frozen=True)
 class Added:
     amount: int
