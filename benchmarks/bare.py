@@ -50,24 +50,29 @@ def append(connection: sqlite3.Connection, stream: str, id: bytes, data: str) ->
     connection.execute(_MEMBERSHIP, (stream, version, event.lastrowid))
 
 
-def write(directory: Path, ids: Sequence[str], seconds: float) -> Measured:
-    """Deposits into these accounts in turns, one transaction for each, for so long."""
+def write(directory: Path, ids: Sequence[str], seconds: float, *, before: int = 0) -> Measured:
+    """Deposits into these accounts in turns, one transaction for each, for so long; so many before it is measured."""
     streams = [f"account:{id}" for id in ids]
     latencies: list[float] = []
     with closing(connect(directory / "bare.db")) as connection:
-        began = before = time.perf_counter()
-        while before < began + seconds:
+
+        def commit(number: int) -> None:
             connection.execute("BEGIN IMMEDIATE")
-            number = len(latencies)
             append(connection, streams[number % len(streams)], number.to_bytes(16, "big"), '{"amount":1}')
             connection.execute("COMMIT")
+
+        for number in range(before):
+            commit(number)
+        began = last = time.perf_counter()
+        while last < began + seconds:
+            commit(before + len(latencies))
             now = time.perf_counter()
-            latencies.append(now - before)
-            before = now
+            latencies.append(now - last)
+            last = now
         (written,) = connection.execute("SELECT count(*) FROM events").fetchone()
-    if written != len(latencies):
-        raise WrongDataError(f"The bare loop has {written:,} events, after {len(latencies):,} commits")
-    return Measured(len(latencies), before - began, latencies)
+    if written != before + len(latencies):
+        raise WrongDataError(f"The bare loop has {written:,} events, after {before + len(latencies):,} commits")
+    return Measured(len(latencies), last - began, latencies)
 
 
 def fill(connection: sqlite3.Connection, ids: Sequence[str], events: int) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import count, cycle
+from itertools import count, cycle, islice
 from typing import TypeAlias
 
 from benchmarks.bank import audit, deposit, fund, names, transfer
@@ -90,14 +90,16 @@ def transfers(accounts: int = 1000) -> Work:
 # -- Who calls ---------------------------------------------------------------------------------------------------------
 
 
-def in_one_thread(storage: Storage, work: Work, seconds: float) -> Measured:
-    """One command after another."""
+def in_one_thread(storage: Storage, work: Work, seconds: float, *, before: int = 0) -> Measured:
+    """One command after another; so many of them before it is measured."""
     with Store(storage) as store:
         store.execute(fund, work.ids, MONEY)
+        for id, other in islice(work.arguments(0), before):
+            store.execute(work.command, id, other)
         began = time.perf_counter()
         taken = _call(store, work, 0, seconds)
         took = time.perf_counter() - began
-    work.audit(storage, len(taken))
+    work.audit(storage, before + len(taken))
     return Measured(len(taken), took, taken)
 
 

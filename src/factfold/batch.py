@@ -196,8 +196,9 @@ class Heart:
                 return
         if self._arrived or self._left:
             self._install()
-        self._batch = batch = Batch(self._overlay())
-        began, took = time.monotonic(), 0.0
+        self._batch = batch = Batch(Overlay(self.cache, self._seal))
+        self._asked = began = time.monotonic()
+        took = 0.0
         while self._queue and self._take(batch):
             self._run(batch, batch.jobs[-1])
             took = time.monotonic() - began
@@ -206,7 +207,7 @@ class Heart:
         batch.slow = took > MAX_LOCKED_SECONDS
         yield from self._decide(batch)
         while self._parts and not self._spoiled:
-            self._batch = batch = Batch(self._overlay())
+            self._batch = batch = Batch(Overlay(self.cache, self._seal))
             batch.jobs = self._parts[0]
             self._parts.popleft()
             self._run_again(batch)
@@ -362,14 +363,11 @@ class Heart:
                     self._notify(job)
             batch.jobs.remove(job)
 
-    def _overlay(self) -> Overlay:
-        return Overlay(self.cache, self._seal)
-
     def _run_again(self, batch: Batch) -> None:
         """Runs all commands of a batch once more, on the states as they are now."""
         batch.append = None
-        batch.overlay = self._overlay()
-        began = time.monotonic()
+        batch.overlay = Overlay(self.cache, self._seal)
+        self._asked = began = time.monotonic()
         for job in list(batch.jobs):
             self._run(batch, job)
         batch.slow = time.monotonic() - began > MAX_LOCKED_SECONDS
@@ -398,7 +396,8 @@ class Heart:
                             continue
                     self._answer(batch.jobs)
                     return
-                batch.append = batch.to_append(self._check(batch))
+                assert self.cache.head is not None
+                batch.append = batch.to_append(batch.overlay.check(self.cache.head))
                 locked = False
                 try:
                     answer = yield batch.append
@@ -460,7 +459,6 @@ class Heart:
         return all(job.max_age is not None and age <= job.max_age for job in batch.jobs)
 
     def _count_attempt(self, batch: Batch) -> None:
-        self._asked = time.monotonic()
         self.counters.attempts += 1
         for job in batch.jobs:
             job.attempts += 1
@@ -530,7 +528,8 @@ class Heart:
         stored = batch.stored(answer)
         self._hear(batch, answer.news)
         batch.overlay.commit(stored, answer)
-        self._deliver(batch, stored)
+        batch.deliver(stored)
+        self._answer(batch.jobs)
 
     def _deliver(self, batch: Batch, stored: Sequence[StoredEvent]) -> None:
         batch.deliver(stored)

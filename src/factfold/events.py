@@ -370,8 +370,6 @@ def new_event_ids(count: int) -> list[bytes]:
     The randomness is seeded by the operating system, once for each process: a forked one never repeats its parent's.
     """
     first = _first_id(_random.getrandbits(80))
-    if count == 1:
-        return [first.to_bytes(16, "big")]
     return [number.to_bytes(16, "big") for number in range(first, first + count)]
 
 

@@ -123,9 +123,10 @@ class Store(Reader):
             NestedExecutionError: called inside a command.
         """
         job = self._settings.job(command, args, kwargs)
-        return cast(
-            "Receipt[R]", self._serve(self._ready()[0], job)
-        )  # the result of a job is what its command returned
+        heart = self._heart  # most of the time it is there
+        if heart is None or self._closed:
+            heart = self._ready()[0]
+        return cast("Receipt[R]", self._serve(heart, job))  # the result of a job is what its command returned
 
     def execute_once(
         self, key: str, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
