@@ -123,9 +123,7 @@ class Store(Reader):
             NestedExecutionError: called inside a command.
         """
         job = self._settings.job(command, args, kwargs)
-        heart = self._heart  # most of the time it is there
-        if heart is None or self._closed:
-            heart = self._ready()[0]
+        heart = self._ready()[0]
         return cast("Receipt[R]", self._serve(heart, job))  # the result of a job is what its command returned
 
     def execute_once(
