@@ -25,10 +25,8 @@ from factfold import (
     Store,
     StoreClosedError,
     StreamInfo,
-    Transaction,
     event,
     reading,
-    stream,
 )
 from factfold.storage.base import LogPage, Storage, StreamPage
 from factfold.storage.memory import Memory
@@ -46,43 +44,20 @@ from tests.ledger import (
     balances,
     deposit,
     deposits,
-    open_account,
     owners,
     rename,
-    transfer,
-    withdraw,
 )
+from tests.seats import Taken, fill, seats, take
 from tests.sources import PRELUDE, run
 
 ENGINES = EVERY_ENGINE
-
-
-@event(name="seat.taken")
-@dataclass(frozen=True)
-class Taken:
-    row: int
-
-
-@stream("seat", initial=0)
-def seats(state: int, event: Taken | Deposited) -> int:
-    return state + 1
-
-
-def take(tx: Transaction, id: str) -> None:
-    tx.read(seats(id)).append(Taken(7))
 
 
 @pytest.fixture
 def filled(make_store: MakeStore) -> Store:
     """Seven events in four streams."""
     store = make_store()
-    store.execute(open_account, "ann", "Ann")  # 1
-    store.execute(deposit, "ann", 10)  # 2
-    store.execute(take, "a")  # 3
-    store.execute(transfer, "ann", "ben", 4)  # 4
-    store.execute(withdraw, "ben", 1)  # 5
-    store.execute(take, "b")  # 6
-    store.execute(rename, "ann", "Anna")  # 7
+    fill(store)
     return store
 
 

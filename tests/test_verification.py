@@ -13,7 +13,6 @@ from factfold import (
     DecodingError,
     StorageFormatError,
     Store,
-    Transaction,
     event,
     stream,
 )
@@ -28,40 +27,18 @@ from tests.ledger import (
     deposits,
     open_account,
     owners,
-    rename,
     transfer,
-    withdraw,
 )
+from tests.seats import fill, seats
 
 ENGINES = EVERY_ENGINE
-
-
-@event(name="seat.taken")
-@dataclass(frozen=True)
-class Taken:
-    row: int
-
-
-@stream("seat", initial=0)
-def seats(state: int, event: Taken | Deposited) -> int:
-    return state + 1
-
-
-def take(tx: Transaction, id: str) -> None:
-    tx.read(seats(id)).append(Taken(7))
 
 
 @pytest.fixture
 def filled(make_store: MakeStore) -> Store:
     """Seven events in four streams."""
     store = make_store()
-    store.execute(open_account, "ann", "Ann")  # 1
-    store.execute(deposit, "ann", 10)  # 2
-    store.execute(take, "a")  # 3
-    store.execute(transfer, "ann", "ben", 4)  # 4
-    store.execute(withdraw, "ben", 1)  # 5
-    store.execute(take, "b")  # 6
-    store.execute(rename, "ann", "Anna")  # 7
+    fill(store)
     return store
 
 
