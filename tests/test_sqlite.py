@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from factfold.storage.sqlite import SQLite, SQLiteEngine, SQLiteLog
 from factfold.testing.contract.running import SPAWN, Background, Processes, one_log
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
 from tests.racing import eventually
+from tests.sqlite_by_hand import by_hand
 from tests.sqlite_fixture import EVENTS, FIXTURES, VOID
 
 
@@ -44,13 +45,6 @@ def engine(path: Path) -> Iterator[SQLiteEngine]:
 @pytest.fixture
 def log(engine: SQLiteEngine) -> SQLiteLog:
     return engine.log("default")
-
-
-@contextmanager
-def by_hand(path: Path) -> Generator[sqlite3.Connection]:
-    """Another program that works on the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 # -- Options -----------------------------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from types import FrameType
 
@@ -30,6 +30,7 @@ from factfold.storage.base import EMPTY, Appended, LogPage
 from factfold.storage.sqlite import SQLite, SQLiteEngine, SQLiteLog
 from factfold.testing.contract.running import one_log
 from factfold.testing.contract.scribe import Scribe, appending, asking, new, several
+from tests.sqlite_by_hand import by_hand
 
 
 @pytest.fixture
@@ -47,13 +48,6 @@ def engine(path: Path) -> Iterator[SQLiteEngine]:
 @pytest.fixture
 def log(engine: SQLiteEngine) -> SQLiteLog:
     return engine.log("default")
-
-
-@contextmanager
-def by_hand(path: Path) -> Generator[sqlite3.Connection]:
-    """Another program that works on the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 # -- Full, refused, damaged --------------------------------------------------------------------------------------------

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Generator, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from factfold.errors import (
 from factfold.storage.base import EMPTY, Appended
 from factfold.storage.sqlite import SQLite, SQLiteEngine, SQLiteLog
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
+from tests.sqlite_by_hand import by_hand
 
 
 @pytest.fixture
@@ -36,13 +36,6 @@ def engine(path: Path) -> Iterator[SQLiteEngine]:
 @pytest.fixture
 def log(engine: SQLiteEngine) -> SQLiteLog:
     return engine.log("default")
-
-
-@contextmanager
-def by_hand(path: Path) -> Generator[sqlite3.Connection]:
-    """Another program that works on the file."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        yield connection
 
 
 def older_copy(path: Path, tmp_path: Path) -> Path:
