@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from factfold.events import new_event_ids
 from factfold.job import Job
 from factfold.overlay import Overlay
-from factfold.storage.base import Append, Appended, Check, NewEvent, StoredEvent
+from factfold.storage.base import Append, Appended, Check, NewEvent, StoredEvent, events_of
 
 
 class Batch:
@@ -45,18 +45,7 @@ class Batch:
     def stored(self, answer: Appended) -> list[StoredEvent]:
         """The events of the append as they stand in the log."""
         assert self.append is not None
-        versions = dict(answer.versions)
-        stored: list[StoredEvent] = []
-        for position, new in enumerate(self.append.events, answer.first):
-            at: dict[str, int] = {}
-            for stream in new.streams:
-                at[stream] = versions[stream] = versions[stream] + 1
-            stored.append(
-                StoredEvent(
-                    position, new.id, new.type, new.type_version, new.data, new.metadata, at, answer.recorded_at
-                )
-            )
-        return stored
+        return events_of(self.append, answer)
 
     def deliver(self, stored: Sequence[StoredEvent]) -> None:
         """Gives each job those that are its own."""

@@ -190,6 +190,10 @@ class AppendRefusedError(StorageError):
     """The storage refuses to write these events, and would refuse them again."""
 
 
+class InlineProjectionsError(AppendRefusedError):
+    """Inline projections stand in the way: this store lacks one that the database asks for, or one has failed."""
+
+
 class StorageFullError(AppendRefusedError):
     """The disk, the quota or the memory is full."""
 
@@ -206,5 +210,28 @@ class StorageFormatError(StorageError):
     """The file or database is not factfold's, or was made by a newer version of it."""
 
 
+class UnsupportedError(StorageError):
+    """The storage lacks what was asked for, such as a database in which a read model could live."""
+
+
 class StoreClosedError(FactfoldError):
     """The store was used after `close()`, or in an event loop that it does not belong to."""
+
+
+# -- Consumers: projections and reactions ------------------------------------------------------------------------------
+
+
+class ConsumerStoppedError(FactfoldError):
+    """A projection or a reaction has stopped, and does not go on by itself; `consumer`, `position` and `reason` tell.
+
+    `position` is up to where everything is done.
+    """
+
+    def __init__(self, consumer: str, position: int, reason: str) -> None:
+        super().__init__(
+            f"The {consumer} has stopped at position {position}: {reason} Mend what is wrong and run it again; it goes "
+            "on where it was."
+        )
+        self.consumer = consumer
+        self.position = position
+        self.reason = reason

@@ -36,7 +36,7 @@ class Statements(Struct, frozen=True):
 
     head: str
     head_for_append: str
-    is_void: str
+    before_all: str
     id_at: str
     version: str
     insert_event: str
@@ -51,6 +51,7 @@ class Statements(Struct, frozen=True):
     page_backwards: str
     streams: str
     get: str
+    entries: str
     put: str
     remove: str
     events_without_membership: str
@@ -219,7 +220,12 @@ def _create(connection: sqlite3.Connection) -> None:
     _execute_all(connection, _TEXTS["schema_1"])
 
 
-MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create,)
+def _note_when_values_were_written(connection: sqlite3.Connection) -> None:
+    for (number,) in connection.execute(_TEXTS["namespace_ids"]).fetchall():
+        _execute_all(connection, _numbered(_TEXTS["places_2"], number))
+
+
+MIGRATIONS: tuple[Callable[[sqlite3.Connection], None], ...] = (_create, _note_when_values_were_written)
 """Each brings a file from the version of its index to the next one, all in one transaction. 0 is an empty file."""
 
 

@@ -27,18 +27,24 @@ from factfold.storage.base import (
     Appended,
     Check,
     Conflict,
+    Entry,
     Head,
+    Inline,
     Load,
     Loaded,
     LogPage,
     NewEvent,
     News,
+    Put,
     Selection,
     Slice,
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
     Wanted,
+    events_of,
+    inline_mismatch,
     touched_by,
 )
 
@@ -51,6 +57,7 @@ class Tables:
 
     def __init__(self, database: Database, namespace: str, name: str) -> None:
         self.name = name
+        self.inline: Inline | None = None
         self._database = database
         self._namespace = namespace
         self._generation = 0
@@ -64,8 +71,8 @@ class Tables:
         after = check.after
         last = connection.execute(sql.head_for_append, (append.id,)).fetchone()
         if last is None:
-            last = (0, b"", 0, connection.execute(sql.is_void, (append.id,)).fetchone()[0])
-        position, id, last_recorded_at, void = last
+            last = (0, b"", 0, *connection.execute(sql.before_all, (append.id,)).fetchone())
+        position, id, last_recorded_at, void, asked_inline = last
         if void:
             raise AppendRefusedError(
                 f"{self.name}: the append {UUID(bytes=append.id)} came after it was declared void. Nothing was written."
@@ -78,6 +85,9 @@ class Tables:
             if news.touched:
                 return Conflict(news)
             known = _NOTHING_KNOWN
+        inline = self.inline
+        if asked_inline != (None if inline is None else inline.names):
+            raise inline_mismatch(self.name, inline, asked_inline)
         first = position + 1
         recorded_at = max(time.time_ns() // 1000, last_recorded_at)
         try:
@@ -86,8 +96,12 @@ class Tables:
             raise AppendRefusedError(
                 f"{self.name}: SQLite cannot store a value of this append, nothing was written ({error})."
             ) from error
+        appended = Appended(first, versions, recorded_at, news)
+        if inline is not None:
+            with self._database.guard:
+                inline.handle(connection, events_of(append, appended))
         self._database.commit(connection)
-        return Appended(first, versions, recorded_at, news)
+        return appended
 
     def _insert(
         self,
@@ -152,13 +166,37 @@ class Tables:
         news = self._news(connection, (), {}, check.after, head)
         return Appended(first, before, events[0].recorded_at, news)
 
-    def put(self, connection: sqlite3.Connection, entry: tuple[str, str, bytes | None]) -> None:
-        place, key, value = entry
-        if value is None:
-            connection.execute(self._sql().remove, (place, key))
-        else:
-            connection.execute(self._sql().put, (place, key, value))
+    def put(self, connection: sqlite3.Connection, put: Put) -> None:
+        self._put(connection, put)
         self._database.commit(connection)
+
+    def swap(self, connection: sqlite3.Connection, swap: Swap) -> bool:
+        swapped = self._swap(connection, swap)
+        self._database.commit(connection)
+        return swapped
+
+    def transact(self, connection: sqlite3.Connection, asked: tuple[Swap, Callable[[object], object]]) -> bool:
+        swap, body = asked
+        swapped = self._swap(connection, swap)
+        if swapped:
+            with self._database.guard:
+                body(connection)
+        self._database.commit(connection)
+        return swapped
+
+    def _swap(self, connection: sqlite3.Connection, swap: Swap) -> bool:
+        found = connection.execute(self._sql().get, (swap.put.place, swap.put.key)).fetchone()
+        if (None if found is None else found[0]) != swap.expected:
+            return False
+        for put in (swap.put, *swap.others):
+            self._put(connection, put)
+        return True
+
+    def _put(self, connection: sqlite3.Connection, put: Put) -> None:
+        if put.value is None:
+            connection.execute(self._sql().remove, (put.place, put.key))
+        else:
+            connection.execute(self._sql().put, (put.place, put.key, put.value, time.time()))
 
     # -- Heads, and what came since --------------------------------------------------------------------------------
 
@@ -306,6 +344,11 @@ class Tables:
         get = self._sql().get
         found = {key: connection.execute(get, (place, key)).fetchone() for key in keys}
         return {key: bytes(row[0]) for key, row in found.items() if row is not None}
+
+    def entries(self, connection: sqlite3.Connection, asked: tuple[str, str, int]) -> Sequence[Entry]:
+        now = time.time()
+        rows = connection.execute(self._sql().entries, asked).fetchall()
+        return [Entry(key, bytes(value), now - written_at) for key, value, written_at in rows]
 
     def unlisted_streams(self, connection: sqlite3.Connection, after: int) -> list[str]:
         try:

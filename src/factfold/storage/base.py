@@ -11,12 +11,12 @@ both. `Log.append` is all or nothing. `factfold.testing.StorageContract` asks an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from msgspec import Struct
 
-from factfold.errors import StorageFormatError
+from factfold.errors import InlineProjectionsError, StorageFormatError
 
 NEWS_LIMIT = 1000
 """How many events an answer may bring of what others appended; past that it is `too_far`."""
@@ -137,6 +137,26 @@ class LogPage(Struct, frozen=True, gc=False):
     system: bool = False
 
 
+class Put(Struct, frozen=True, gc=False):
+    """A small value to be written; None removes it."""
+
+    place: str
+    key: str
+    value: bytes | None
+
+
+class Swap(Struct, frozen=True, gc=False):
+    """Asks to write small values, all or none: if the first of them is, so far, what is `expected` (None: not there).
+
+    With `exclusive`, in a transaction, nobody appends until that ends.
+    """
+
+    put: Put
+    expected: bytes | None
+    others: tuple[Put, ...] = ()
+    exclusive: bool = False
+
+
 class StreamPage(Struct, frozen=True, gc=False):
     """Asks for a page of one selection: up to `limit` events above `after_version`, or below it when `backwards`.
 
@@ -214,18 +234,28 @@ class StreamInfo(Struct, frozen=True, gc=False):
     position: int
 
 
+class Entry(Struct, frozen=True, gc=False):
+    """A small value, and how many seconds ago it was written, by the clock of the engine (not of who asks)."""
+
+    key: str
+    value: bytes
+    age: float
+
+
 class Capabilities(Struct, frozen=True):
     """What an engine promises.
 
     `locks`: the writers' lock can be held while a batch is decided. `durable`: what was acknowledged survives the
     crash of the machine. `shared`: several processes can work on it. `durability` says in words what can be lost when,
-    where that depends on how a server is configured.
+    where that depends on how a server is configured. `transactions`: its logs are `TransactionalLog`s, in whose
+    database read models can live.
     """
 
     locks: bool
     durable: bool
     shared: bool
     durability: str = ""
+    transactions: bool = False
 
     @property
     def durability_in_words(self) -> str:
@@ -248,6 +278,34 @@ def touched_by(events: Sequence[StoredEvent], selections: Sequence[Selection]) -
         for index, selection in enumerate(selections)
         if (found := types.get(selection.stream)) and (selection.types is None or not selection.types.isdisjoint(found))
     )
+
+
+def events_of(append: Append, appended: Appended) -> list[StoredEvent]:
+    """The events of an append as they stand in the log."""
+    versions = dict(appended.versions)
+    stored: list[StoredEvent] = []
+    for position, new in enumerate(append.events, appended.first):
+        at: dict[str, int] = {}
+        for stream in new.streams:
+            at[stream] = versions[stream] = versions[stream] + 1
+        stored.append(
+            StoredEvent(position, new.id, new.type, new.type_version, new.data, new.metadata, at, appended.recorded_at)
+        )
+    return stored
+
+
+def inline_mismatch(name: str, inline: Inline | None, asked: bytes | None) -> InlineProjectionsError:
+    """What is to be raised when the database asks for other inline projections than a log accompanies appends by."""
+    has, wants = (_listed(None if inline is None else inline.names), _listed(asked))
+    return InlineProjectionsError(
+        f"{name}: the database asks every writer to run {wants} inline, and this store runs {has}. Nothing was "
+        "written. Open it with Store(..., inline=[...]) that has just these; what is not to run inline any more is "
+        "taken off with store.withdraw(...)."
+    )
+
+
+def _listed(names: bytes | None) -> str:
+    return "no projection" if not names else ", ".join(names.decode("utf-8", "replace").split("\n"))
 
 
 def version_in(stored: StoredEvent, stream: str) -> int:
@@ -338,8 +396,66 @@ class Log(Protocol):
         """Writes a small value durably; None removes it."""
         ...
 
+    def swap(self, swap: Swap) -> bool:
+        """Writes small values durably, all or none. False: the first one was not what was expected.
+
+        Raises `OutcomeUnknownError` when it cannot be told; it may then still happen, but not after another swap of
+        the same value has been answered.
+        """
+        ...
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        """Up to `limit` values of a place whose key is above `after`, in order of the keys' UTF-8 bytes.
+
+        A key is up to 255 characters; a place that is asked for in this way holds thousands of values at most.
+        """
+        ...
+
     def problems(self) -> Iterator[str]:
         """What the engine itself finds broken: memberships without event, a damaged file. One sentence each."""
+        ...
+
+
+Body: TypeAlias = Callable[[object, Sequence[StoredEvent]], object]
+"""Work within a transaction: is given the driver's own connection, and the events that the append has written.
+
+Under an event loop it may return something to be awaited, and is then awaited on the loop.
+"""
+
+
+class Inline(Struct, frozen=True):
+    """What an append does within its own transaction, behind the events that it has written.
+
+    `names` is what the value of `INLINE` has to be for an append: so the database refuses those who would leave
+    `handle` out. What `handle` raises undoes the append, and is raised from it.
+    """
+
+    names: bytes
+    handle: Body
+
+
+INLINE = ("inline", "")
+"""Place and key of the value that says what appends have to do inline; there is none where they have not."""
+
+
+@runtime_checkable
+class TransactionalLog(Log, Protocol):
+    """The log of a database in which read models can live: what is written there and a swap are one transaction."""
+
+    def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        """Does `swap`, then calls `body` with the driver's own connection, and commits both. False: no swap, no call.
+
+        Raises what `body` raises (nothing happened then), and else as `swap`. Whoever stands still within `body` for
+        longer than the engine's timeout may lose the transaction, where the engine is a server.
+        """
+        ...
+
+    def accompany(self, inline: Inline | None) -> None:
+        """From now on every append of this log is accompanied by this.
+
+        An append raises `InlineProjectionsError` when the value of `INLINE` is another one than `inline.names`, or,
+        for None, when there is one.
+        """
         ...
 
 
@@ -378,7 +494,20 @@ class AsyncLog(Protocol):
     async def wait(self, after: int, timeout: float) -> int: ...
     async def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]: ...
     async def put(self, place: str, key: str, value: bytes | None) -> None: ...
+    async def swap(self, swap: Swap) -> bool: ...
+    async def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]: ...
     async def problems(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class AsyncTransactionalLog(AsyncLog, Protocol):
+    """`TransactionalLog`, with `async def`: what a body returns is awaited on the loop, if it can be.
+
+    Where the driver is synchronous, a body is called in a thread.
+    """
+
+    async def transact(self, swap: Swap, body: Callable[[object], object]) -> bool: ...
+    async def accompany(self, inline: Inline | None) -> None: ...
 
 
 class AsyncEngine(Protocol):

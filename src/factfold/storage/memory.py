@@ -25,16 +25,19 @@ from factfold.storage.base import (
     Capabilities,
     Check,
     Conflict,
+    Entry,
     Head,
     Load,
     Loaded,
     LogPage,
     News,
+    Put,
     Selection,
     Slice,
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
     Wanted,
     touched_by,
 )
@@ -81,6 +84,7 @@ class Memory:
     def after_fork_in_child(self) -> None:
         for namespace in self._namespaces.values():
             namespace.writers = threading.Lock()
+            namespace.swapping = threading.Lock()
             namespace.grown = threading.Condition()
         self.lock = threading.Lock()
 
@@ -92,8 +96,9 @@ class _Namespace:
         self.events: list[StoredEvent] = []
         self.streams: dict[str, list[int]] = {}
         self.voids: set[bytes] = set()
-        self.places: dict[tuple[str, str], bytes] = {}
+        self.places: dict[tuple[str, str], tuple[bytes, float]] = {}  # values, and when they were written
         self.writers = threading.Lock()
+        self.swapping = threading.Lock()
         self.grown = threading.Condition()
         self.waiting = 0
 
@@ -242,14 +247,30 @@ class MemoryLog:
         self._open()
         places = self._namespace.places
         found = {key: places.get((place, key)) for key in keys}
-        return {key: value for key, value in found.items() if value is not None}
+        return {key: value[0] for key, value in found.items() if value is not None}
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._open()
-        if value is None:
-            self._namespace.places.pop((place, key), None)
-        else:
-            self._namespace.places[place, key] = value
+        self._put(Put(place, key, value))
+
+    def swap(self, swap: Swap) -> bool:
+        self._open()
+        with self._namespace.swapping:
+            found = self._namespace.places.get((swap.put.place, swap.put.key))
+            if (None if found is None else found[0]) != swap.expected:
+                return False
+            for put in (*swap.others, swap.put):
+                self._put(put)
+            return True
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        self._open()
+        now = time.monotonic()
+        places = dict(self._namespace.places)  # at once: others write meanwhile
+        found = sorted(
+            [key for there, key in places if there == place and key.encode() > after.encode()], key=str.encode
+        )
+        return [Entry(key, value, now - at) for key in found[:limit] for value, at in (places[place, key],)]
 
     def problems(self) -> Iterator[str]:
         self._open()
@@ -267,6 +288,12 @@ class MemoryLog:
             self._namespace.grown.notify_all()
 
     # -- inside ----------------------------------------------------------------------------------------------------
+
+    def _put(self, put: Put) -> None:
+        if put.value is None:
+            self._namespace.places.pop((put.place, put.key), None)
+        else:
+            self._namespace.places[put.place, put.key] = put.value, time.monotonic()
 
     def _open(self) -> None:
         if self._engine.closed:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal
 
@@ -25,14 +25,18 @@ from factfold.storage.base import (
     Capabilities,
     Check,
     Conflict,
+    Entry,
     Head,
+    Inline,
     Load,
     Loaded,
     LogPage,
     News,
+    Put,
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.threads import open_in_thread
 
@@ -91,7 +95,7 @@ class SQLiteEngine:
     """An opened file."""
 
     def __init__(self, database: Database, *, durable: bool) -> None:
-        self.capabilities = Capabilities(locks=True, durable=durable, shared=True)
+        self.capabilities = Capabilities(locks=True, durable=durable, shared=True, transactions=True)
         self._database = database
 
     def log(self, namespace: str) -> SQLiteLog:
@@ -178,7 +182,19 @@ class SQLiteLog:
         return self._database.read(self._tables.get, (place, keys))
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
-        self._database.write(Turn(), self._tables.put, (place, key, value))
+        self._database.write(Turn(), self._tables.put, Put(place, key, value))
+
+    def swap(self, swap: Swap) -> bool:
+        return self._database.write(Turn(), self._tables.swap, swap)
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return self._database.read(self._tables.entries, (place, after, limit))
+
+    def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        return self._database.write(Turn(), self._tables.transact, (swap, body))
+
+    def accompany(self, inline: Inline | None) -> None:
+        self._tables.inline = inline
 
     def problems(self) -> Iterator[str]:
         try:

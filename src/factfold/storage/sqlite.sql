@@ -35,11 +35,19 @@ CREATE TABLE places_N (
     place TEXT NOT NULL,
     key TEXT NOT NULL,
     value BLOB NOT NULL,
+    written_at REAL NOT NULL,       -- seconds since 1970
     PRIMARY KEY (place, key)
 );
 
+-- name: places_2
+-- What version 2 of the schema changes in each namespace.
+ALTER TABLE places_N ADD COLUMN written_at REAL NOT NULL DEFAULT 0;
+
 -- name: namespaces
 SELECT name FROM namespaces ORDER BY name;
+
+-- name: namespace_ids
+SELECT id FROM namespaces;
 
 -- name: find_namespace
 SELECT id FROM namespaces WHERE name = ?1;
@@ -51,11 +59,15 @@ INSERT INTO namespaces (name) VALUES (?1);
 SELECT position, id FROM events_N ORDER BY position DESC LIMIT 1;
 
 -- name: head_for_append
-SELECT position, id, recorded_at, EXISTS (SELECT 1 FROM voids_N WHERE id = ?1)
+-- And what appends have to do inline.
+SELECT position, id, recorded_at, EXISTS (SELECT 1 FROM voids_N WHERE id = ?1),
+    (SELECT value FROM places_N WHERE place = 'inline' AND key = '')
 FROM events_N ORDER BY position DESC LIMIT 1;
 
--- name: is_void
-SELECT EXISTS (SELECT 1 FROM voids_N WHERE id = ?1);
+-- name: before_all
+-- The same for a log without events.
+SELECT EXISTS (SELECT 1 FROM voids_N WHERE id = ?1),
+    (SELECT value FROM places_N WHERE place = 'inline' AND key = '');
 
 -- name: id_at
 SELECT id FROM events_N WHERE position = ?1;
@@ -141,9 +153,12 @@ ORDER BY jump.stream;
 -- name: get
 SELECT value FROM places_N WHERE place = ?1 AND key = ?2;
 
+-- name: entries
+SELECT key, value, written_at FROM places_N WHERE place = ?1 AND key > ?2 ORDER BY key LIMIT ?3;
+
 -- name: put
-INSERT INTO places_N (place, key, value) VALUES (?1, ?2, ?3)
-ON CONFLICT (place, key) DO UPDATE SET value = excluded.value;
+INSERT INTO places_N (place, key, value, written_at) VALUES (?1, ?2, ?3, ?4)
+ON CONFLICT (place, key) DO UPDATE SET value = excluded.value, written_at = excluded.written_at;
 
 -- name: remove
 DELETE FROM places_N WHERE place = ?1 AND key = ?2;

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 from weakref import finalize
 
-from factfold.errors import StoreClosedError
+from factfold.errors import StoreClosedError, UnsupportedError
 from factfold.storage import _fork
 from factfold.storage.base import (
     Append,
@@ -24,7 +25,9 @@ from factfold.storage.base import (
     Check,
     Conflict,
     Engine,
+    Entry,
     Head,
+    Inline,
     Load,
     Loaded,
     Log,
@@ -33,6 +36,8 @@ from factfold.storage.base import (
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
+    TransactionalLog,
 )
 
 R = TypeVar("R")
@@ -215,6 +220,35 @@ class ThreadedEngine:
         self._reset()
 
 
+class Bridge:
+    """Calls something in a thread, and has what it returns awaited on the loop, if it can be."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._cancelled = False
+        self._awaiting: Future[None] | None = None
+
+    def call(self, body: Callable[..., object], *arguments: object) -> None:
+        """In the thread: calls, and waits until what was returned has been awaited."""
+        returned = body(*arguments)
+        if not isinstance(returned, Awaitable):
+            return
+        waiting = self._awaiting = asyncio.run_coroutine_threadsafe(_await(returned), self._loop)
+        if self._cancelled:
+            waiting.cancel()
+        waiting.result()
+
+    def cancel(self) -> None:
+        """On the loop: who waits for the call was cancelled. What it awaits is cancelled, too."""
+        self._cancelled = True
+        if self._awaiting is not None:
+            self._awaiting.cancel()
+
+
+async def _await(awaitable: Awaitable[object]) -> None:
+    await awaitable
+
+
 class ThreadedLog:
     """One namespace of an engine in threads."""
 
@@ -297,6 +331,33 @@ class ThreadedLog:
 
     async def put(self, place: str, key: str, value: bytes | None) -> None:
         await self._engine.write(partial(self._log.put, place, key, value))
+
+    async def swap(self, swap: Swap) -> bool:
+        return await self._engine.write(partial(self._log.swap, swap))
+
+    async def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return await self._engine.read(partial(self._log.entries, place, after, limit))
+
+    async def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        log = self._transactional("transact")
+        bridge = Bridge(asyncio.get_running_loop())
+        try:
+            return await self._engine.write(partial(log.transact, swap, partial(bridge.call, body)))
+        except asyncio.CancelledError:
+            bridge.cancel()
+            raise
+
+    async def accompany(self, inline: Inline | None) -> None:
+        log = self._transactional("accompany")
+        if inline is not None:
+            bridge = Bridge(asyncio.get_running_loop())
+            inline = Inline(inline.names, partial(bridge.call, inline.handle))
+        log.accompany(inline)
+
+    def _transactional(self, what: str) -> TransactionalLog:
+        if not isinstance(self._log, TransactionalLog):
+            raise UnsupportedError(f"{self.name}: this storage has no transactions for read models ({what}).")
+        return self._log
 
     async def problems(self) -> Sequence[str]:
         return await self._engine.read(lambda: list(self._log.problems()))

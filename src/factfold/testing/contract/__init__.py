@@ -16,6 +16,7 @@ from factfold.testing.contract.pages import PageContract
 from factfold.testing.contract.processes import ProcessContract
 from factfold.testing.contract.races import RaceContract
 from factfold.testing.contract.slices import SliceContract
+from factfold.testing.contract.swaps import SwapContract
 
 
 class StorageContract(
@@ -26,6 +27,7 @@ class StorageContract(
     PageContract,
     OddContract,
     LifeContract,
+    SwapContract,
     LockContract,
     RaceContract,
     ProcessContract,
