@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from factfold.checkpoints import Failure, ParkedEvent
 from factfold.errors import (
     AppendRefusedError,
     ConflictError,
+    ConsumerStoppedError,
     DecodingError,
     DefinitionError,
     EncodingError,
     FactfoldError,
     ForeignViewError,
     ImpureCommandError,
+    InlineProjectionsError,
     InvalidCommandError,
     InvalidNamespaceError,
     InvalidStreamIdError,
@@ -31,6 +34,7 @@ from factfold.errors import (
     StoreClosedError,
     StoreUnavailableError,
     UnsafeStorageError,
+    UnsupportedError,
     WrongEventError,
     WrongStreamsError,
 )
@@ -39,6 +43,7 @@ from factfold.handlers import Context, Handlers
 from factfold.receipt import Receipt
 from factfold.retry import Retry
 from factfold.settings import Stats
+from factfold.statuses import ConsumerStatus, Health
 from factfold.storage.base import StreamInfo
 from factfold.store import Store
 from factfold.streams import Stream, StreamType, stream
@@ -49,16 +54,27 @@ from factfold.verification import Verification
 if TYPE_CHECKING:
     from factfold.aio import AsyncStore
     from factfold.aio_subscriptions import AsyncSubscription
+    from factfold.projections import Projection, ProjectionContext, ReadModel
+    from factfold.reactions import AsyncReactionContext, Reaction, ReactionContext
 else:
+    _LATER = {
+        "AsyncStore": "factfold.aio",
+        "AsyncSubscription": "factfold.aio_subscriptions",
+        "Projection": "factfold.projections",
+        "ProjectionContext": "factfold.projections",
+        "ReadModel": "factfold.projections",
+        "AsyncReactionContext": "factfold.reactions",
+        "Reaction": "factfold.reactions",
+        "ReactionContext": "factfold.reactions",
+    }
 
     def __getattr__(name: str) -> object:
-        """Imports what needs asyncio at its first use: asyncio takes longer to import than all the rest."""
-        if name in ("AsyncStore", "AsyncSubscription"):
-            from factfold.aio import AsyncStore
-            from factfold.aio_subscriptions import AsyncSubscription
+        """Imports what is not always needed at its first use: asyncio takes longer to import than all the rest."""
+        if name in _LATER:
+            from importlib import import_module
 
-            globals().update(AsyncStore=AsyncStore, AsyncSubscription=AsyncSubscription)
-            return globals()[name]
+            found = globals()[name] = getattr(import_module(_LATER[name]), name)
+            return found
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
     def __dir__() -> list[str]:
@@ -68,23 +84,29 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
-    "JSON",
     "AppendRefusedError",
+    "AsyncReactionContext",
     "AsyncStore",
     "AsyncSubscription",
     "ConflictError",
+    "ConsumerStatus",
+    "ConsumerStoppedError",
     "Context",
     "DecodingError",
     "DefinitionError",
     "EncodingError",
     "FactfoldError",
+    "Failure",
     "ForeignViewError",
     "Handlers",
+    "Health",
     "ImpureCommandError",
+    "InlineProjectionsError",
     "InvalidCommandError",
     "InvalidNamespaceError",
     "InvalidStreamIdError",
     "InvalidUrlError",
+    "JSON",
     "KeyReusedError",
     "LockLostError",
     "LogDivergedError",
@@ -93,6 +115,12 @@ __all__ = [
     "NestedExecutionError",
     "NotReplicatedError",
     "OutcomeUnknownError",
+    "ParkedEvent",
+    "Projection",
+    "ProjectionContext",
+    "Reaction",
+    "ReactionContext",
+    "ReadModel",
     "Receipt",
     "RecordedEvent",
     "Retry",
@@ -110,6 +138,7 @@ __all__ = [
     "Subscription",
     "Transaction",
     "UnsafeStorageError",
+    "UnsupportedError",
     "Verification",
     "View",
     "WrongEventError",

@@ -12,8 +12,10 @@ from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from factfold.aio_readers import AsyncReader
+from factfold.aio_running import AsyncRunner
 from factfold.aio_saver import AsyncSaver
 from factfold.aio_subscriptions import AsyncDelivery, AsyncPump
+from factfold.aio_workers import AsyncCrew
 from factfold.batch import Heart
 from factfold.codec import Transform
 from factfold.deliveries import After
@@ -38,7 +40,7 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-class AsyncStore(AsyncReader):
+class AsyncStore(AsyncReader, AsyncRunner):
     """Executes commands against one namespace of a storage, from any number of tasks of one event loop.
 
     It opens when it is entered, or at its first use, in the loop that runs then. Commands are plain functions: they
@@ -79,6 +81,7 @@ class AsyncStore(AsyncReader):
         self._log: AsyncLog | None = None
         self._saver: AsyncSaver | None = None
         self._pump: AsyncPump | None = None
+        self._crew: AsyncCrew | None = None
         self._beginnings: set[asyncio.Task[AsyncDelivery[object]]] = set()
         self._capabilities: Capabilities | None = None
         self._leader: asyncio.Task[None] | None = None
@@ -224,6 +227,8 @@ class AsyncStore(AsyncReader):
             if sibling is not self:
                 await sibling.close()
         self._connections.leave(self, self._settings.namespace)
+        if self._crew is not None:
+            await self._crew.close()  # handlers that are being called may still execute commands
         self._closed = True
         heart = self._heart
         if heart is not None and self._pump is not None:
@@ -284,11 +289,17 @@ class AsyncStore(AsyncReader):
                 self._saver = AsyncSaver(self._heart.snapshots, log)
                 decode = event_decoder(self._settings.transform)
                 self._pump = AsyncPump(self._heart.cache, log, decode, partial(self._look, self._heart))
+                self._crew = AsyncCrew(log, self._pump, transactions=self._capabilities.transactions)
         return self._heart, self._log
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError(f"{self!r} is closed: open another one")
+
+    async def _crewed(self) -> AsyncCrew:
+        await self._ready()
+        assert self._crew is not None
+        return self._crew
 
     def _beginning(self, filter: Filter, after: After) -> asyncio.Task[AsyncDelivery[object]]:
         async def begin() -> AsyncDelivery[object]:

@@ -14,7 +14,7 @@ from factfold.deliveries import AWAY, After, Delivery, check_after, head_at, pag
 from factfold.errors import FactfoldError, StoreClosedError, StoreUnavailableError
 from factfold.events import RecordedEvent
 from factfold.feed import Feed, Filter
-from factfold.hub import CHUNK, POLL, Decoder
+from factfold.hub import CHUNK, POLL, Decoder, Hub
 from factfold.job import refuse_inside_command
 from factfold.notices import warn
 from factfold.storage.base import EMPTY, AsyncLog, Check, Head
@@ -57,7 +57,7 @@ class AsyncDelivery(Delivery[E_co]):
         log = self._pump.log
         request = self._feed.request()
         if request is None:
-            if not await self._sleep(moves, POLL):
+            if not await sleep_until_moved_async(self._hub, moves, POLL):
                 self._feed.doubt()
                 self._pump.start()  # somebody may have cancelled it
             return
@@ -67,30 +67,31 @@ class AsyncDelivery(Delivery[E_co]):
             else:
                 self._feed.read(await log.read(request))
         except StoreUnavailableError as error:
-            await self._sleep(moves, self._pause(log.name, error))
+            await sleep_until_moved_async(self._hub, moves, self._pause(log.name, error))
         except Exception as error:
             self._fail(error)
             raise
         else:
             self._failures = 0
 
-    async def _sleep(self, moves: int, seconds: float) -> bool:
-        """Sleeps until the hub has made another move than these. False: it has not, for so many seconds."""
-        if self._hub.moves != moves:
-            return True
-        moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def wake() -> None:
-            if not moved.done():
-                moved.set_result(None)
+async def sleep_until_moved_async(hub: Hub, moves: int, seconds: float) -> bool:
+    """Sleeps until the hub has made another move than these. False: it has not, for so many seconds."""
+    if hub.moves != moves:
+        return True
+    moved: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        self._hub.sleepers.append(wake)
-        try:
-            await asyncio.wait([moved], timeout=seconds)
-        finally:
-            with contextlib.suppress(ValueError):  # it may have been woken
-                self._hub.sleepers.remove(wake)
-        return moved.done()
+    def wake() -> None:
+        if not moved.done():
+            moved.set_result(None)
+
+    hub.sleepers.append(wake)
+    try:
+        await asyncio.wait([moved], timeout=seconds)
+    finally:
+        with contextlib.suppress(ValueError):  # it may have been woken
+            hub.sleepers.remove(wake)
+    return moved.done()
 
 
 class AsyncSubscription(Generic[E_co]):
@@ -165,7 +166,7 @@ class AsyncPump:
     def __init__(self, cache: Cache, log: AsyncLog, decode: Decoder, look: Callable[[], Awaitable[object]]) -> None:
         self.cache = cache
         self.log = log
-        self._decode = decode
+        self.decode = decode
         self._look = look
         self._task: asyncio.Task[None] | None = None
         self._stopped = False
@@ -174,10 +175,19 @@ class AsyncPump:
         """A new delivery. Asks the log where it begins."""
         hub = self.cache.hub
         head = await self._head(after)
-        delivery = AsyncDelivery[object](self, Feed(hub, filter, head, self._decode))
-        hub.subscriptions.add(delivery)
-        self.start()
+        delivery = AsyncDelivery[object](self, Feed(hub, filter, head, self.decode))
+        self.listen(delivery)
         return delivery
+
+    def listen(self, listener: object) -> None:
+        """Moves the cut on for as long as this one lives, or until it leaves."""
+        self.cache.hub.subscriptions.add(listener)
+        self.start()
+
+    def leave(self, listener: object) -> None:
+        """It listens no more."""
+        self.cache.hub.subscriptions.discard(listener)
+        self.left()
 
     def start(self) -> None:
         """Sees to it that the task runs, while it is needed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
+from types import FrameType
 from typing import Any, Generic, Never, TypeAlias, TypeVar, cast, overload
 
 from msgspec import Struct
@@ -13,7 +14,7 @@ from factfold.codec import event_type
 from factfold.errors import DefinitionError
 from factfold.events import RecordedEvent
 
-C = TypeVar("C", bound="Context")
+C = TypeVar("C")
 E = TypeVar("E")
 
 
@@ -32,12 +33,13 @@ class HandlerSet(Generic[C]):
     """Handlers whose second parameter is a `C`. Each event class has at most one.
 
     Attributes:
-        name: of the set, in messages.
+        label: of the set, in messages.
     """
 
-    def __init__(self, name: str, context: type[C]) -> None:
-        self.name = name
-        self._context = context
+    def __init__(self, label: str, *contexts: type[C]) -> None:
+        self.label = label
+        self._contexts = contexts
+        self._given: dict[Callable[..., object], object] = {}
         self._handlers: dict[type, Callable[[Never, C], object]] = {}
         self._stored_names: dict[str, type] = {}
 
@@ -46,21 +48,13 @@ class HandlerSet(Generic[C]):
         """The event classes that there are handlers for."""
         return tuple(self._handlers)
 
-    @overload
-    def on(self, handler: Sync[E, C], /) -> Sync[E, C]: ...
-    @overload
-    def on(self, handler: Async[E, C], /) -> Async[E, C]: ...
-
-    def on(self, handler: Callable[[E, C], object], /) -> Callable[[E, C], object]:
-        """Decorator: the function below handles the events that annotate its first parameter, a class or a union.
-
-        It may be `async def`, for an AsyncStore. Raises DefinitionError saying what is wrong with it.
-        """
-        here = inspect.currentframe()
-        names = enclosing_names(getattr(handler, "__qualname__", ""), here.f_back if here is not None else None)
-        del here  # a frame that knows itself is garbage that nobody sees
+    def _register(
+        self, handler: Callable[..., object], frame: FrameType | None, events_in: Callable[[object, str], object]
+    ) -> None:
+        """Notes a handler that is being defined in `frame`; `events_in` finds the events in its first annotation."""
+        names = enclosing_names(getattr(handler, "__qualname__", ""), frame)
         where = describe(handler)
-        classes = self._classes_of(handler, names, where)
+        classes = self._classes_of(handler, names, where, events_in)
         stored_names = {event_type(cls, names).name: cls for cls in classes}
         if len(stored_names) < len(classes):
             raise DefinitionError(f"{where}: two of the classes that it handles are stored under the same name.")
@@ -68,8 +62,8 @@ class HandlerSet(Generic[C]):
             other = self._stored_names.get(name)
             if other is cls:
                 raise DefinitionError(
-                    f"{where}: for {cls.__qualname__} {self.name} has {describe(self._handlers[cls])} already. Let one "
-                    "of them do both, or put this one into handlers of their own."
+                    f"{where}: for {cls.__qualname__} {self.label} has {describe(self._handlers[cls])} already. Let "
+                    "one of them do both, or put this one into handlers of their own."
                 )
             if other is not None:
                 raise DefinitionError(
@@ -78,7 +72,11 @@ class HandlerSet(Generic[C]):
                 )
         self._stored_names.update(stored_names)
         self._handlers.update(dict.fromkeys(classes, handler))
-        return handler
+
+    @property
+    def is_async(self) -> bool:
+        """Whether one of them is `async def`."""
+        return any(map(_is_async, self._handlers.values()))
 
     def refuse_async(self, where: str) -> None:
         """Raises DefinitionError when a handler is `async def`."""
@@ -99,20 +97,26 @@ class HandlerSet(Generic[C]):
             return handler(cast("Never", recorded.event), context)  # it was chosen by the event's class
         if isinstance(recorded.event, _PLAIN):
             raise TypeError(
-                f"{self.name}: the event at position {recorded.position} ({recorded.type}) was not decoded, so it has "
+                f"{self.label}: the event at position {recorded.position} ({recorded.type}) was not decoded, so it has "
                 "no class to choose a handler by. Read with types=, for example store.subscribe(types=handlers)."
             )
         return None
 
-    def _classes_of(self, handler: Callable[[E, C], object], names: dict[str, object], where: str) -> tuple[type, ...]:
+    def _classes_of(
+        self,
+        handler: Callable[..., object],
+        names: dict[str, object],
+        where: str,
+        events_in: Callable[[object, str], object],
+    ) -> tuple[type, ...]:
         if not callable(handler):
-            raise DefinitionError(f"{self.name}.on stands above a function `(event, context)`, not above {handler!r}.")
+            raise DefinitionError(f"{self.label}.on stands above a function `(event, context)`, not above {handler!r}.")
         parameters = inspect.signature(handler).parameters.values()
         positional = [one.name for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
         if len(positional) != 2 or len(parameters) != 2:
             raise DefinitionError(
                 f"{where}: a handler takes the event and its context, `(event: Deposited, context: "
-                f"{self._context.__name__})`. This one takes `{inspect.signature(handler)}`."
+                f"{self._contexts[0].__name__})`. This one takes `{inspect.signature(handler)}`."
             )
         if inspect.isgeneratorfunction(handler) or inspect.isasyncgenfunction(handler):
             raise DefinitionError(f"{where}: a handler does its work and returns nothing, and this one yields.")
@@ -121,15 +125,16 @@ class HandlerSet(Generic[C]):
         if event not in hints:
             raise DefinitionError(
                 f"{where}: its parameter `{event}` has no annotation. A handler says what it handles: "
-                f"`def _({event}: Deposited | Withdrawn, {context}: {self._context.__name__}) -> None`."
+                f"`def _({event}: Deposited | Withdrawn, {context}: {self._contexts[0].__name__}) -> None`."
             )
-        given = hints.get(context, self._context)
-        if given is not Any and isinstance(given, type) and not issubclass(self._context, given):
+        given = self._given[handler] = hints.get(context, Any)
+        if given is not Any and isinstance(given, type) and not any(issubclass(one, given) for one in self._contexts):
             raise DefinitionError(
-                f"{where}: its parameter `{context}` is a {show(given)}, and {self.name} gives it a "
-                f"{self._context.__name__}."
+                f"{where}: its parameter `{context}` is a {show(given)}, and {self.label} gives it a "
+                f"{self._contexts[0].__name__}."
             )
-        return event_classes(hints[event], f"{where}: the parameter `{event}`")
+        where = f"{where}: the parameter `{event}`"
+        return event_classes(events_in(hints[event], where), where)
 
 
 class Handlers(HandlerSet[Context]):
@@ -137,6 +142,21 @@ class Handlers(HandlerSet[Context]):
 
     def __init__(self) -> None:
         super().__init__("handlers", Context)
+
+    @overload
+    def on(self, handler: Sync[E, Context], /) -> Sync[E, Context]: ...
+    @overload
+    def on(self, handler: Async[E, Context], /) -> Async[E, Context]: ...
+
+    def on(self, handler: Callable[[E, Context], object], /) -> Callable[[E, Context], object]:
+        """Decorator: the function below handles the events that annotate its first parameter, a class or a union.
+
+        It may be `async def`, for an AsyncStore. Raises DefinitionError saying what is wrong with it.
+        """
+        here = inspect.currentframe()
+        self._register(handler, here.f_back if here is not None else None, as_it_is)
+        del here  # a frame that knows itself is garbage that nobody sees
+        return handler
 
     def dispatch(self, recorded: RecordedEvent[object]) -> None:
         """Calls the handler for an event; without one for its class nothing happens.
@@ -159,6 +179,11 @@ class Handlers(HandlerSet[Context]):
 
 _PLAIN = (dict, list, str, int, float, type(None))
 """What plain JSON decodes to."""
+
+
+def as_it_is(annotation: object, where: str) -> object:
+    """The annotation of a parameter that takes one event says which."""
+    return annotation
 
 
 def _is_async(handler: Callable[..., object]) -> bool:

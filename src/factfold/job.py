@@ -220,9 +220,10 @@ def check_age(value: object) -> float | None:
 
 
 def refuse_inside_command() -> None:
-    """Raises NestedExecutionError when a command is running."""
+    """Raises NestedExecutionError when a command, or a handler of a projection, is running."""
     if inside_command.get():
         raise NestedExecutionError(
-            "A method of a store was called inside a command. A command reads with tx.read(), and runs another command "
-            "with tx.call(); whatever else it needs is fetched before execute() and passed as an argument."
+            "A method of a store was called inside a command, or inside a projection's handler. A command reads with "
+            "tx.read(), and runs another command with tx.call(); whatever else it needs is fetched before execute(), "
+            "and passed as an argument. A projection writes its own tables only; what acts is a Reaction."
         )

@@ -22,6 +22,7 @@ from factfold.reading import event_decoder
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
+from factfold.running import Runner
 from factfold.saver import Saver
 from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
@@ -30,6 +31,7 @@ from factfold.storage.base import Capabilities, Engine, Log, Storage
 from factfold.streams import Stream
 from factfold.subscriptions import Pump
 from factfold.transaction import Transaction
+from factfold.workers import Crew
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +45,7 @@ LONGEST_SLEEP = 1.0
 """Seconds that a thread sleeps without looking up."""
 
 
-class Store(Reader):
+class Store(Reader, Runner):
     """Executes commands against one namespace of a storage, from any number of threads.
 
     It opens when it is entered, or at its first use, and lives as long as its process.
@@ -86,6 +88,7 @@ class Store(Reader):
         self._log: Log | None = None
         self._saver: Saver | None = None
         self._pump: Pump | None = None
+        self._crew: Crew | None = None
         self._capabilities: Capabilities | None = None
         self._closed = False
         self._ended = False
@@ -222,6 +225,8 @@ class Store(Reader):
         for sibling in siblings:
             sibling.close()
         self._connections.leave(self, self._settings.namespace)
+        if self._crew is not None:
+            self._crew.close()  # handlers that are being called may still execute commands
         with self._guard:
             self._closed = True
             heart, pump = self._heart, self._pump
@@ -276,12 +281,18 @@ class Store(Reader):
                 self._saver = Saver(heart.snapshots, self._log, self._guard)
                 decode = event_decoder(self._settings.transform)
                 self._pump = Pump(heart.cache, self._log, decode, partial(self._look, heart))
+                self._crew = Crew(self._log, self._pump, transactions=self._capabilities.transactions)
                 self._heart = heart
             return self._heart, self._log
 
     def _check_open(self) -> None:
         if self._closed:
             raise StoreClosedError(f"{self!r} is closed: open another one")
+
+    def _crewed(self) -> Crew:
+        self._ready()
+        assert self._crew is not None
+        return self._crew
 
     def _pumped(self) -> Pump:
         self._ready()

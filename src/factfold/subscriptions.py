@@ -15,7 +15,7 @@ from factfold.errors import StoreClosedError, StoreUnavailableError
 from factfold.events import RecordedEvent
 from factfold.feed import Feed, Filter
 from factfold.handlers import HandlerSet
-from factfold.hub import POLL, Decoder
+from factfold.hub import POLL, Decoder, Hub
 from factfold.job import refuse_inside_command
 from factfold.notices import warn
 from factfold.storage.base import EMPTY, Check, Head, Log
@@ -74,7 +74,7 @@ class Subscription(Delivery[E_co]):
         """Asks the log for what comes next, or waits until the hub moves."""
         request = self._feed.request()
         if request is None:
-            if not self._sleep(moves, POLL):
+            if not sleep_until_moved(self._hub, moves, POLL):
                 self._feed.doubt()
             return
         try:
@@ -83,24 +83,25 @@ class Subscription(Delivery[E_co]):
             else:
                 self._feed.read(self._log.read(request))
         except StoreUnavailableError as error:
-            self._sleep(moves, self._pause(self._log.name, error))
+            sleep_until_moved(self._hub, moves, self._pause(self._log.name, error))
         except Exception as error:
             self._fail(error)
             raise
         else:
             self._failures = 0
 
-    def _sleep(self, moves: int, seconds: float) -> bool:
-        """Sleeps until the hub has made another move than these. False: it has not, for so many seconds."""
-        bed = threading.Lock()
-        bed.acquire()
-        sleepers = self._hub.sleepers
-        sleepers.append(bed.release)
-        if self._hub.moves != moves or bed.acquire(timeout=seconds):
-            return True
-        with contextlib.suppress(ValueError):  # it may just have been woken
-            sleepers.remove(bed.release)
-        return False
+
+def sleep_until_moved(hub: Hub, moves: int, seconds: float) -> bool:
+    """Sleeps until the hub has made another move than these. False: it has not, for so many seconds."""
+    bed = threading.Lock()
+    bed.acquire()
+    sleepers = hub.sleepers
+    sleepers.append(bed.release)
+    if hub.moves != moves or bed.acquire(timeout=seconds):
+        return True
+    with contextlib.suppress(ValueError):  # it may just have been woken
+        sleepers.remove(bed.release)
+    return False
 
 
 class Pump:
@@ -119,7 +120,7 @@ class Pump:
     def __init__(self, cache: Cache, log: Log, decode: Decoder, look: Callable[[], object]) -> None:
         self.cache = cache
         self.log = log
-        self._decode = decode
+        self.decode = decode
         self._look = look
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -127,15 +128,22 @@ class Pump:
 
     def subscribe(self, filter: Filter, after: After) -> Subscription[object]:
         """A new subscription. Asks the log where it begins."""
-        hub = self.cache.hub
-        subscription = Subscription[object](self, Feed(hub, filter, self._head(after), self._decode))
+        subscription = Subscription[object](self, Feed(self.cache.hub, filter, self._head(after), self.decode))
+        self.listen(subscription)
+        return subscription
+
+    def listen(self, listener: object) -> None:
+        """Moves the cut on for as long as this one lives, or until it leaves."""
         with self._lock:
-            hub.subscriptions.add(subscription)
-            hub.active = True
+            self.cache.hub.subscriptions.add(listener)
+            self.cache.hub.active = True
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name="factfold pump", daemon=True)
                 self._thread.start()
-        return subscription
+
+    def leave(self, listener: object) -> None:
+        """It listens no more."""
+        self.cache.hub.subscriptions.discard(listener)
 
     def stop(self) -> None:
         """Lets the thread end as soon as it can."""

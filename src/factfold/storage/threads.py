@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 from weakref import finalize
 
 from factfold.errors import StoreClosedError, UnsupportedError
@@ -233,7 +233,9 @@ class Bridge:
         returned = body(*arguments)
         if not isinstance(returned, Awaitable):
             return
-        waiting = self._awaiting = asyncio.run_coroutine_threadsafe(_await(returned), self._loop)
+        waiting = self._awaiting = asyncio.run_coroutine_threadsafe(
+            _await(cast("Awaitable[object]", returned)), self._loop
+        )
         if self._cancelled:
             waiting.cancel()
         waiting.result()

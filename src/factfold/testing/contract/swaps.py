@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
@@ -151,8 +152,7 @@ class SwapContract:
             log = transactional(plain)
             handled: list[StoredEvent] = []
 
-            def handle(connection: object, events: object) -> None:
-                assert isinstance(events, list)
+            def handle(connection: object, events: Sequence[StoredEvent]) -> None:
                 handled.extend(events)
 
             inline = Inline(b"balances:1", handle)

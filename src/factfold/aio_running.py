@@ -1,0 +1,177 @@
+"""What an `AsyncStore` does with projections and reactions: runs them, waits for them, and tells how they are."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeVar
+
+from factfold.aio_workers import AsyncCrew, AsyncWorker
+from factfold.checkpoints import ParkedEvent
+from factfold.consuming import AnyConsumer, Consumption
+from factfold.errands import Errands, Rest, run_async
+from factfold.errors import FactfoldError
+from factfold.job import check_count, refuse_inside_command
+from factfold.receipt import Receipt
+from factfold.running import (
+    FIRST_PAUSE,
+    LONGEST_PAUSE,
+    check_consumers,
+    position_of,
+    raise_failed,
+    too_late,
+)
+from factfold.statuses import ConsumerStatus, Health, discard, parked_by, reached, replay, statuses
+
+R = TypeVar("R")
+
+
+class AsyncRunner(ABC):
+    """What runs consumers in tasks: as `Runner`, with `async def`."""
+
+    @abstractmethod
+    async def _crewed(self) -> AsyncCrew:
+        """The crew, of what is opened at the first use."""
+
+    @property
+    @abstractmethod
+    def durability(self) -> str:
+        """What the storage promises."""
+
+    async def run(self, *consumers: AnyConsumer) -> None:
+        """Runs projections and reactions until they are stopped: by `stop`, by `close`, or by cancelling the caller.
+
+        Each has a task of its own: one that stops does not stop the others.
+
+        Raises:
+            ConsumerStoppedError: one has stopped because an event failed; the others have gone on until they were
+                stopped, too.
+            DefinitionError: one of them is not for this store, or has handlers other than it was built by.
+            ValueError: one of them is being run by this store already.
+        """
+        await self._wait_for_all(await self._run_all(consumers))
+
+    async def catch_up(self, *consumers: AnyConsumer) -> None:
+        """Runs projections and reactions until they have done what is in the log now. Does I/O.
+
+        Raises as `run`.
+        """
+        head = (await (await self._crewed()).log.head()).position
+        await self._wait_for_all(await self._run_all(consumers, until=head))
+
+    async def start(self, *consumers: AnyConsumer) -> None:
+        """Runs projections and reactions in the background, each in a task, until `stop` or `close`. Does I/O.
+
+        What becomes of them: `projections`, `reactions`, `health`, and `on_trouble` of each. Raises DefinitionError,
+        ValueError as `run`.
+        """
+        await self._run_all(consumers)
+
+    async def stop(self, *consumers: AnyConsumer) -> None:
+        """Stops these, or all that this store runs, and waits for the handlers that are being called.
+
+        Another process takes them over at once, if it runs them too.
+        """
+        refuse_inside_command()
+        await (await self._crewed()).stop(consumers)
+
+    async def wait_for(
+        self, consumer: AnyConsumer, receipt: Receipt[object] | int | None, /, *, timeout: float = 10.0
+    ) -> None:
+        """Waits until a projection or reaction has done what a receipt, or a position, is about. Does I/O.
+
+        So one reads one's own writes. A command that has appended nothing need not be waited for.
+
+        Raises:
+            ConsumerStoppedError: it has stopped before that.
+            TimeoutError: it has not got there within so many seconds.
+        """
+        refuse_inside_command()
+        position = position_of(receipt)
+        crew = await self._crewed()
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        pause = FIRST_PAUSE
+        while position and not await self._follow(reached(consumer, position, crew.running(consumer))):
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                raise too_late(consumer, position, timeout)
+            await asyncio.sleep(min(pause, remaining))
+            pause = min(LONGEST_PAUSE, pause * 1.5)
+
+    async def projections(self) -> tuple[ConsumerStatus, ...]:
+        """How all projections are that this namespace knows, in whichever process they are run. Does I/O."""
+        return tuple(status for status in await self._statuses() if status.kind == "projection")
+
+    async def reactions(self) -> tuple[ConsumerStatus, ...]:
+        """How all reactions are that this namespace knows, in whichever process they are run. Does I/O."""
+        return tuple(status for status in await self._statuses() if status.kind == "reaction")
+
+    async def parked(self, consumer: AnyConsumer, /) -> tuple[ParkedEvent, ...]:
+        """The events that a projection or reaction could not handle and has left aside, in order. Does I/O."""
+        return await self._follow(parked_by(consumer))
+
+    async def replay(self, consumer: AnyConsumer, position: int, /) -> bool:
+        """Has a parked event handled now, exactly once as all others. False: it is not parked (any more). Does I/O.
+
+        Raises what the handler raises, and LookupError when it does not handle that event any more; then it stays
+        parked.
+        """
+        check_count("position", position)
+        crew = await self._crewed()
+        return await self._follow(replay(consumer, position, crew.decode, crew.transactions, self))
+
+    async def discard(self, consumer: AnyConsumer, position: int, /) -> bool:
+        """Forgets a parked event without having it handled. False: it is not parked (any more). Does I/O."""
+        check_count("position", position)
+        return await self._follow(discard(consumer, position))
+
+    async def health(self) -> Health:
+        """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
+        refuse_inside_command()
+        crew = await self._crewed()
+        try:
+            head, consumers, error = (await crew.log.head()).position, await self._statuses(), ""
+        except FactfoldError as failed:
+            head, consumers, error = None, (), str(failed)
+        sound = all(one.error is None and not one.is_stalled for one in crew.consumptions())
+        return Health(head is not None and sound, crew.log.name, head, error, self.durability, consumers)
+
+    # -- inside ----------------------------------------------------------------------------------------------------
+
+    async def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[AsyncWorker]:
+        refuse_inside_command()
+        check_consumers(consumers, asynchronous=True)
+        crew = await self._crewed()
+        consumptions = [
+            Consumption(
+                consumer,
+                crew.pump.cache.hub,
+                crew.decode,
+                log=crew.log.name,
+                store=self,
+                transactions=crew.transactions,
+                until=until,
+            )
+            for consumer in consumers
+        ]
+        return crew.start(consumptions)
+
+    async def _wait_for_all(self, workers: Sequence[AsyncWorker]) -> None:
+        try:
+            await asyncio.wait([worker.task for worker in workers])
+        finally:
+            await (await self._crewed()).leave(workers)
+        raise_failed([worker.consumption for worker in workers])
+
+    async def _statuses(self) -> tuple[ConsumerStatus, ...]:
+        return await self._follow(statuses((await self._crewed()).consumptions()))
+
+    async def _follow(self, errands: Errands[R]) -> R:
+        refuse_inside_command()
+        return await run_async(errands, (await self._crewed()).log, _no_rest)
+
+
+async def _no_rest(rest: Rest) -> bool:
+    raise AssertionError("nothing here rests")

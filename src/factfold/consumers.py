@@ -1,0 +1,145 @@
+"""What projections and reactions have in common: handlers under a name, which are given every event, in order."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeAlias, TypeVar
+
+from factfold.codec import event_type
+from factfold.errors import DefinitionError, OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from factfold.events import RecordedEvent
+from factfold.feed import Filter
+from factfold.handlers import HandlerSet
+from factfold.retry import Retry
+
+C = TypeVar("C")
+
+OnError: TypeAlias = Literal["stop", "park"]
+"""What becomes of a consumer when an event cannot be handled: it stops there, or leaves it aside and goes on."""
+
+LEASE = 10.0
+"""Seconds after which a consumer is taken over when its process does not show any sign of life."""
+
+PATIENCE = 30.0
+"""Seconds without progress after which a consumer is said not to get on."""
+
+RETRY = Retry(max_attempts=5, base=0.05, cap=2.0)
+"""How often an event is tried."""
+
+
+AWAY = (StoreUnavailableError, OutcomeUnknownError, StoreClosedError)
+"""What a handler may raise without being to blame: it will be called again."""
+
+
+class HandlerFailedError(Exception):
+    """A handler raised; its error is the cause. `index`: which of the events; None when they were handled as one."""
+
+    def __init__(self, index: int | None) -> None:
+        super().__init__(index)
+        self.index = index
+
+
+class Consumer(HandlerSet[C]):
+    """Handlers that a store gives every event to, once or at least once, from where they were up to now.
+
+    Attributes:
+        kind: what it is.
+        name: what it is called.
+        key: its name in the storage.
+        start: where it begins when nothing is known of it.
+    """
+
+    kind: str = "consumer"
+    start: Literal["beginning", "head"] = "beginning"
+    version = 1
+
+    def __init__(
+        self,
+        name: str,
+        *contexts: type[C],
+        category: str | None,
+        on_error: OnError,
+        retry: Retry,
+        lease: float,
+        patience: float,
+        on_trouble: Callable[[str], object] | None,
+    ) -> None:
+        super().__init__(f"{self.kind} {name}", *contexts)
+        if not _NAME.fullmatch(str(name)):
+            raise DefinitionError(
+                f"{name!r} cannot be the name of a {self.kind}: letters, digits, '_', '-' and '.', at most 64, "
+                "beginning with a letter."
+            )
+        if on_error not in ("stop", "park"):
+            raise DefinitionError(f"{self.label}: on_error is 'stop' or 'park', not {on_error!r}.")
+        for what, seconds in (("lease", lease), ("patience", patience)):
+            if not 0 < seconds < 1_000_000:
+                raise DefinitionError(f"{self.label}: {what} is a number of seconds above 0, not {seconds!r}.")
+        self.name = name
+        self.category = category
+        self.on_error = on_error
+        self.retry = retry
+        self.lease = lease
+        self.patience = patience
+        self.on_trouble = on_trouble
+
+    @property
+    @abstractmethod
+    def key(self) -> str: ...
+
+    def set_up(self, connection: object, *, switch: bool) -> object:
+        """What has to be done before the first event, in the read model's database; and `switch`, if it serves."""
+
+    def switch(self, connection: object) -> object:
+        """Has this version serve, in the read model's database."""
+
+    @property
+    def stored_types(self) -> tuple[str, ...]:
+        """The stored names of the events that it handles, sorted."""
+        return tuple(sorted(event_type(cls).name for cls in self.types))
+
+    def check_store(self, *, asynchronous: bool) -> None:
+        """Raises DefinitionError when it is not for a store of this kind."""
+        if not asynchronous:
+            self.refuse_async(self.label)
+
+    def filter(self) -> Filter:
+        """Which events it is given. Raises DefinitionError when it handles none."""
+        if not self.types:
+            raise DefinitionError(f"{self.label} has no handler: put @{self.kind}.on above a function.")
+        return Filter.of(self, self.category, None)
+
+    def work(self, events: Sequence[RecordedEvent[object]], place: object) -> object:
+        """Has events handled, in order. What it returns is to be awaited, if there are `async def` handlers.
+
+        `place` is where that happens: a connection, or a store. Raises HandlerFailedError.
+        """
+        if self.is_async:
+            return self._work_async(events, place)
+        for index, recorded in enumerate(events):
+            try:
+                self.handle(recorded, self._context_for(recorded, place))
+            except AWAY:
+                raise
+            except Exception as error:
+                raise HandlerFailedError(index) from error
+        return None
+
+    async def _work_async(self, events: Sequence[RecordedEvent[object]], place: object) -> None:
+        for index, recorded in enumerate(events):
+            try:
+                done = self.handle(recorded, self._context_for(recorded, place))
+                if isinstance(done, Awaitable):
+                    await done
+            except AWAY:
+                raise
+            except Exception as error:
+                raise HandlerFailedError(index) from error
+
+    @abstractmethod
+    def _context_for(self, recorded: RecordedEvent[object], place: object) -> C: ...
+
+
+_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)

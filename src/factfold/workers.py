@@ -1,0 +1,159 @@
+"""Threads that run the consumers of a `Store`, and the one that keeps their leases alive and watches over them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from factfold.consuming import AnyConsumer, Consumption
+from factfold.errands import Rest, run
+from factfold.errors import FactfoldError, StoreClosedError
+from factfold.notices import warn
+from factfold.storage.base import Log, Swap
+from factfold.subscriptions import Pump, sleep_until_moved
+from factfold.watching import Watch
+
+LEAVING = 10.0
+"""Seconds that stopping waits for a handler that is being called."""
+
+
+class Worker:
+    """A consumer in a thread of its own."""
+
+    def __init__(self, consumption: Consumption, log: Log, pump: Pump) -> None:
+        self.consumption = consumption
+        self.thread = threading.Thread(target=self._run, name=f"factfold {consumption.consumer.key}", daemon=True)
+        self._log = log
+        self._pump = pump
+
+    def start(self) -> None:
+        self._pump.listen(self.consumption)
+        self.thread.start()
+
+    def tell_to_stop(self) -> None:
+        """It ends after the handler that is being called."""
+        self.consumption.stopping = True
+        self._pump.cache.hub.wake()
+
+    def _run(self) -> None:
+        consumption = self.consumption
+        try:
+            run(consumption.steps(), self._log, self._rest)
+        except BaseException as error:  # noqa: BLE001 - nobody else would hear of it
+            consumption.fail(error if isinstance(error, Exception) else RuntimeError(f"its handler raised {error!r}"))
+        finally:
+            self._pump.leave(consumption)
+            self._release(consumption.release())
+
+    def _release(self, swap: Swap | None) -> None:
+        if swap is not None:
+            try:
+                self._log.swap(swap)
+            except FactfoldError as error:
+                warn("%s could not give its lease back, others wait for its end: %s", self.consumption.name, error)
+
+    def _rest(self, rest: Rest) -> bool:
+        hub = self._pump.cache.hub
+        deadline = time.monotonic() + rest.seconds
+        while not self.consumption.stopping:
+            moves = hub.moves if rest.moves is None else rest.moves
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            if sleep_until_moved(hub, moves, remaining) and rest.moves is not None:
+                return True
+        return True
+
+
+class Crew:
+    """All consumers that a store runs."""
+
+    def __init__(self, log: Log, pump: Pump, *, transactions: bool) -> None:
+        self.log = log
+        self.pump = pump
+        self.decode = pump.decode
+        self.transactions = transactions
+        self._lock = threading.Lock()
+        self._workers: dict[str, Worker] = {}
+        self._closed = threading.Event()
+        self._keeper: threading.Thread | None = None
+        self._watch = Watch()
+
+    def start(self, consumptions: Sequence[Consumption]) -> list[Worker]:
+        """Runs consumers. Raises ValueError when one of them is being run here already."""
+        with self._lock:
+            if self._closed.is_set():
+                raise StoreClosedError(f"{self.log.name}: the store is closed.")
+            workers = [Worker(consumption, self.log, self.pump) for consumption in consumptions]
+            keys = [worker.consumption.consumer.key for worker in workers]
+            for index, key in enumerate(keys):
+                known = self._workers.get(key)
+                if key in keys[:index] or (known is not None and known.thread.is_alive()):
+                    raise ValueError(f"{consumptions[index].name} is being run by this store already.")
+            self._workers.update(zip(keys, workers, strict=True))
+            for worker in workers:
+                worker.start()
+            if self._keeper is None or not self._keeper.is_alive():
+                self._keeper = threading.Thread(target=self._keep, name="factfold keeper", daemon=True)
+                self._keeper.start()
+        return workers
+
+    def consumptions(self) -> list[Consumption]:
+        """Those that have been run here, the last one of each consumer."""
+        with self._lock:
+            return [worker.consumption for worker in self._workers.values()]
+
+    def running(self, consumer: AnyConsumer) -> Consumption | None:
+        """This consumer, if it is (or was, at last) run here."""
+        worker = self._workers.get(consumer.key)
+        return None if worker is None else worker.consumption
+
+    def stop(self, consumers: Sequence[AnyConsumer] = ()) -> None:
+        """Stops these, or all, and waits for their handlers, for a while."""
+        with self._lock:
+            chosen = {consumer.key for consumer in consumers} or set(self._workers)
+            workers = [worker for key, worker in self._workers.items() if key in chosen]
+        self.leave(workers)
+
+    def leave(self, workers: Sequence[Worker]) -> None:
+        """Stops these, and waits for their handlers, for a while."""
+        for worker in workers:
+            worker.tell_to_stop()
+        deadline = time.monotonic() + LEAVING
+        for worker in workers:
+            if worker.thread is not threading.current_thread():
+                worker.thread.join(max(0.0, deadline - time.monotonic()))
+                if worker.thread.is_alive():
+                    warn("%s does not end: its handler has not returned.", worker.consumption.name)
+
+    def close(self) -> None:
+        """Stops all, for good."""
+        with self._lock:
+            self._closed.set()
+        self.stop()
+        if self._keeper is not None:
+            self._keeper.join(LEAVING)
+
+    def _keep(self) -> None:
+        """Renews the leases, and looks whether all get on."""
+        while True:
+            with self._lock:
+                running = [worker.consumption for worker in self._workers.values() if worker.thread.is_alive()]
+                if not running:
+                    self._keeper = None  # the next one that is started brings another
+                    return
+            for consumption in running:
+                if self._watch.is_due(consumption, time.monotonic()):
+                    self._renew(consumption)
+            head = self.pump.cache.head
+            self._watch.look(running, 0 if head is None else head.position, time.monotonic())
+            self._closed.wait(self._watch.interval(running))
+
+    def _renew(self, consumption: Consumption) -> None:
+        swap = consumption.renewal()
+        if swap is not None:
+            try:
+                consumption.renewed(swap, self.log.swap(swap))
+            except FactfoldError as error:
+                consumption.not_renewed(swap, error)
