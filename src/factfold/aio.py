@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, Never, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from factfold.aio_readers import AsyncReader
@@ -35,6 +35,9 @@ from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage
 from factfold.streams import Stream
 from factfold.transaction import Transaction
 
+if TYPE_CHECKING:
+    from factfold.projections import Projection
+
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S")
@@ -53,6 +56,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         retry: how often a command is decided again when others were faster.
         clock: gives `tx.now`, an aware datetime.
         transform: rewrites the JSON of events before they are stored, and back: for encryption or compression.
+        inline: projections that every append writes in its own transaction, in an SQL database.
 
     Raises:
         InvalidUrlError, InvalidNamespaceError: the arguments cannot be used.
@@ -68,8 +72,9 @@ class AsyncStore(AsyncReader, AsyncRunner):
         retry: Retry = Retry(),  # noqa: B008 - it is immutable
         clock: Callable[[], datetime] = utc_now,
         transform: Transform | None = None,
+        inline: Sequence[Projection] = (),
     ) -> None:
-        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform)
+        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline)
         self._connections = _Connections(self._settings.storage)
         self._owner = True
         self._begin()
@@ -86,6 +91,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         self._capabilities: Capabilities | None = None
         self._leader: asyncio.Task[None] | None = None
         self._loaders: set[asyncio.Task[None]] = set()
+        self._opening = asyncio.Lock()
         self._closed = False
         self._ended = False
         _fork.register(self)
@@ -278,19 +284,31 @@ class AsyncStore(AsyncReader, AsyncRunner):
                 )
             self._loop = loop
         if self._heart is None or self._log is None:
-            engine = await self._connections.engine()
-            log = await engine.log(self._settings.namespace)
-            if self._heart is None or self._log is None:  # somebody else may have been faster
-                self._log = log
-                self._capabilities = engine.capabilities
-                self._heart = self._settings.heart(
-                    self._capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts
-                )
-                self._saver = AsyncSaver(self._heart.snapshots, log)
-                decode = event_decoder(self._settings.transform)
-                self._pump = AsyncPump(self._heart.cache, log, decode, partial(self._look, self._heart))
-                self._crew = AsyncCrew(log, self._pump, transactions=self._capabilities.transactions)
+            async with self._opening:
+                if self._heart is None or self._log is None:  # somebody else may have been faster
+                    return await self._open()
         return self._heart, self._log
+
+    async def _open(self) -> tuple[Heart, AsyncLog]:
+        engine = await self._connections.engine()
+        log = self._log = await engine.log(self._settings.namespace)
+        capabilities = self._capabilities = engine.capabilities
+        heart = self._settings.heart(capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts)
+        self._saver = AsyncSaver(heart.snapshots, log)
+        decode = event_decoder(self._settings.transform)
+        pump = self._pump = AsyncPump(heart.cache, log, decode, partial(self._look, heart))
+        crew = self._crew = AsyncCrew(
+            log, pump, namespace=self._settings.namespace, transactions=capabilities.transactions
+        )
+        if self._settings.inline:
+            try:
+                await self._begin_inline(crew, self._settings.inline)
+            except BaseException:
+                await crew.close()
+                await pump.stop()
+                raise
+        self._heart = heart
+        return heart, log
 
     def _check_open(self) -> None:
         if self._closed:

@@ -9,10 +9,12 @@ from typing import TypeVar
 
 from factfold.aio_workers import AsyncCrew, AsyncWorker
 from factfold.checkpoints import ParkedEvent
-from factfold.consuming import AnyConsumer, Consumption
-from factfold.errands import Errands, Rest, run_async
+from factfold.consuming import AnyConsumer
+from factfold.errands import Errands
 from factfold.errors import FactfoldError
+from factfold.inline import InlineProjections, check_inline, withdrawing
 from factfold.job import check_count, refuse_inside_command
+from factfold.projections import Projection
 from factfold.receipt import Receipt
 from factfold.running import (
     FIRST_PAUSE,
@@ -120,12 +122,25 @@ class AsyncRunner(ABC):
         """
         check_count("position", position)
         crew = await self._crewed()
-        return await self._follow(replay(consumer, position, crew.decode, crew.transactions, self))
+        return await self._follow(replay(consumer, position, crew.decode, crew.transactions, crew.place(self)))
 
     async def discard(self, consumer: AnyConsumer, position: int, /) -> bool:
         """Forgets a parked event without having it handled. False: it is not parked (any more). Does I/O."""
         check_count("position", position)
         return await self._follow(discard(consumer, position))
+
+    async def withdraw(self, projection: Projection | str, /) -> None:
+        """Has a projection not run inline any more, in no writer. It may be run like others from then on. Does I/O.
+
+        Other stores that run it inline cannot append any more: open them anew without it. Raises LookupError when it
+        does not run inline, UnsupportedError where none can.
+        """
+        crew = await self._crewed()
+        check_inline((), crew.log.name, transactions=crew.transactions, asynchronous=True)
+        name = projection if isinstance(projection, str) else projection.name
+        await self._follow(withdrawing(name, crew.log.name, crew.inside))
+        if crew.inline is not None:
+            await crew.accompany(crew.inline.without(name))
 
     async def health(self) -> Health:
         """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
@@ -140,23 +155,26 @@ class AsyncRunner(ABC):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    async def _begin_inline(self, crew: AsyncCrew, projections: Sequence[Projection]) -> None:
+        """Sees to it that every append of this store, and of all others, is accompanied by these."""
+        check_inline(projections, crew.log.name, transactions=crew.transactions, asynchronous=True)
+        place = crew.place(self)
+        inline = InlineProjections(projections, crew.decode, place, crew.log.name)
+        for projection in await crew.follow(inline.missing()):
+            head = (await crew.log.head()).position
+            workers = crew.start([crew.consumption(projection, place, head)])
+            await asyncio.wait([worker.task for worker in workers])
+            if projection in await crew.follow(inline.missing()):  # nobody else was faster
+                raise_failed([worker.consumption for worker in workers])
+                await crew.follow(inline.activate(projection, crew.inside))
+        await crew.accompany(inline)
+
     async def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[AsyncWorker]:
         refuse_inside_command()
         check_consumers(consumers, asynchronous=True)
         crew = await self._crewed()
-        consumptions = [
-            Consumption(
-                consumer,
-                crew.pump.cache.hub,
-                crew.decode,
-                log=crew.log.name,
-                store=self,
-                transactions=crew.transactions,
-                until=until,
-            )
-            for consumer in consumers
-        ]
-        return crew.start(consumptions)
+        place = crew.place(self)
+        return crew.start([crew.consumption(consumer, place, until) for consumer in consumers])
 
     async def _wait_for_all(self, workers: Sequence[AsyncWorker]) -> None:
         try:
@@ -170,8 +188,4 @@ class AsyncRunner(ABC):
 
     async def _follow(self, errands: Errands[R]) -> R:
         refuse_inside_command()
-        return await run_async(errands, (await self._crewed()).log, _no_rest)
-
-
-async def _no_rest(rest: Rest) -> bool:
-    raise AssertionError("nothing here rests")
+        return await (await self._crewed()).follow(errands)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import TypeVar
 
 from factfold.aio_subscriptions import AsyncPump, sleep_until_moved_async
+from factfold.consumers import Place
 from factfold.consuming import AnyConsumer, Consumption
-from factfold.errands import Rest, run_async
+from factfold.errands import Errands, Rest, run_async
 from factfold.errors import FactfoldError, StoreClosedError
+from factfold.inline import InlineProjections
 from factfold.notices import warn
-from factfold.storage.base import AsyncLog
+from factfold.storage.base import AsyncLog, AsyncTransactionalLog
 from factfold.watching import Watch
 from factfold.workers import LEAVING
+
+R = TypeVar("R")
 
 
 class AsyncWorker:
@@ -67,18 +72,54 @@ class AsyncWorker:
         return True
 
 
+async def _no_rest(rest: Rest) -> bool:
+    raise AssertionError("nothing here rests")
+
+
 class AsyncCrew:
     """All consumers that a store runs."""
 
-    def __init__(self, log: AsyncLog, pump: AsyncPump, *, transactions: bool) -> None:
+    def __init__(self, log: AsyncLog, pump: AsyncPump, *, namespace: str, transactions: bool) -> None:
         self.log = log
         self.pump = pump
         self.decode = pump.decode
+        self.namespace = namespace
         self.transactions = transactions
+        self.inline: InlineProjections | None = None
         self._workers: dict[str, AsyncWorker] = {}
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
         self._watch = Watch()
+
+    def place(self, store: object) -> Place:
+        """Where the events of this store's consumers are handled."""
+        return Place(None, store, self.namespace)
+
+    def consumption(self, consumer: AnyConsumer, place: Place, until: int | None) -> Consumption:
+        """A consumer on its way, to be started."""
+        return Consumption(
+            consumer,
+            self.pump.cache.hub,
+            self.decode,
+            log=self.log.name,
+            place=place,
+            transactions=self.transactions,
+            until=until,
+        )
+
+    async def follow(self, errands: Errands[R]) -> R:
+        """Runs errands of which none rests."""
+        return await run_async(errands, self.log, _no_rest)
+
+    def inside(self, errands: Errands[None]) -> Coroutine[object, object, None]:
+        """Runs errands within a transaction."""
+        return self.follow(errands)
+
+    async def accompany(self, inline: InlineProjections) -> None:
+        """From now on all appends are accompanied by these."""
+        self.inline = inline
+        if isinstance(self.log, AsyncTransactionalLog):
+            await self.log.accompany(inline.accompaniment)
 
     def start(self, consumptions: Sequence[Consumption]) -> list[AsyncWorker]:
         """Runs consumers. Raises ValueError when one of them is being run here already."""

@@ -7,6 +7,8 @@ from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
+from msgspec import Struct
+
 from factfold.codec import event_type
 from factfold.errors import DefinitionError, OutcomeUnknownError, StoreClosedError, StoreUnavailableError
 from factfold.events import RecordedEvent
@@ -31,6 +33,18 @@ RETRY = Retry(max_attempts=5, base=0.05, cap=2.0)
 
 AWAY = (StoreUnavailableError, OutcomeUnknownError, StoreClosedError)
 """What a handler may raise without being to blame: it will be called again."""
+
+
+class Place(Struct, frozen=True):
+    """Where events are handled: a connection in a transaction, None outside of one; the store, and its namespace."""
+
+    connection: object
+    store: object
+    namespace: str
+
+    def on(self, connection: object) -> Place:
+        """The same, in a transaction."""
+        return Place(connection, self.store, self.namespace)
 
 
 class HandlerFailedError(Exception):
@@ -89,10 +103,10 @@ class Consumer(HandlerSet[C]):
     @abstractmethod
     def key(self) -> str: ...
 
-    def set_up(self, connection: object, *, switch: bool) -> object:
+    def set_up(self, place: Place, *, switch: bool) -> object:
         """What has to be done before the first event, in the read model's database; and `switch`, if it serves."""
 
-    def switch(self, connection: object) -> object:
+    def switch(self, place: Place) -> object:
         """Has this version serve, in the read model's database."""
 
     @property
@@ -111,10 +125,10 @@ class Consumer(HandlerSet[C]):
             raise DefinitionError(f"{self.label} has no handler: put @{self.kind}.on above a function.")
         return Filter.of(self, self.category, None)
 
-    def work(self, events: Sequence[RecordedEvent[object]], place: object) -> object:
+    def work(self, events: Sequence[RecordedEvent[object]], place: Place) -> object:
         """Has events handled, in order. What it returns is to be awaited, if there are `async def` handlers.
 
-        `place` is where that happens: a connection, or a store. Raises HandlerFailedError.
+        Raises HandlerFailedError.
         """
         if self.is_async:
             return self._work_async(events, place)
@@ -127,7 +141,7 @@ class Consumer(HandlerSet[C]):
                 raise HandlerFailedError(index) from error
         return None
 
-    async def _work_async(self, events: Sequence[RecordedEvent[object]], place: object) -> None:
+    async def _work_async(self, events: Sequence[RecordedEvent[object]], place: Place) -> None:
         for index, recorded in enumerate(events):
             try:
                 done = self.handle(recorded, self._context_for(recorded, place))
@@ -139,7 +153,7 @@ class Consumer(HandlerSet[C]):
                 raise HandlerFailedError(index) from error
 
     @abstractmethod
-    def _context_for(self, recorded: RecordedEvent[object], place: object) -> C: ...
+    def _context_for(self, recorded: RecordedEvent[object], place: Place) -> C: ...
 
 
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any, Literal, TypeAlias
 from uuid import uuid4
 
@@ -26,7 +25,7 @@ from factfold.checkpoints import (
     parked_key,
     parked_place,
 )
-from factfold.consumers import Consumer, HandlerFailedError
+from factfold.consumers import Consumer, HandlerFailedError, Place
 from factfold.deliveries import AWAY
 from factfold.errands import Call, Errands, ReadEntries, ReadValues, Rest, Transact
 from factfold.errors import (
@@ -87,7 +86,7 @@ class Consumption:
         decode: Decoder,
         *,
         log: str,
-        store: object,
+        place: Place,
         transactions: bool,
         until: int | None = None,
     ) -> None:
@@ -105,7 +104,7 @@ class Consumption:
         self._hub = hub
         self._decode = decode
         self._log = log
-        self._place = store if consumer.kind == "reaction" else None
+        self._place = place
         self._transactions = transactions and consumer.kind == "projection"
         self._filter = consumer.filter()
         self._checkpoint = Checkpoint(0, "", ())
@@ -250,7 +249,9 @@ class Consumption:
             done: bool = yield swap
         else:
             try:
-                done = yield Transact(swap, partial(self.consumer.set_up, switch=switch))
+                done = yield Transact(
+                    swap, lambda connection: self.consumer.set_up(self._place.on(connection), switch=switch)
+                )
             except HandlerFailedError as error:
                 cause = error.__cause__ or error
                 raise ConsumerStoppedError(self.name, 0, f"its tables could not be made ({_told(cause)}).") from cause
@@ -365,7 +366,7 @@ class Consumption:
         swap, moved = self._swap_to(head)
         work, place = self.consumer.work, self._place
         if self._transactions:
-            done = yield Transact(swap, lambda connection: work(events, connection))
+            done = yield Transact(swap, lambda connection: work(events, self._place.on(connection)))
         else:
             yield Call(lambda: work(events, place))
             done = yield swap
@@ -455,7 +456,7 @@ class Consumption:
         swap, moved = self._swap_to(head, self._as_serving())
         if self._transactions:
             try:
-                done = yield Transact(swap, self.consumer.switch)
+                done = yield Transact(swap, lambda connection: self.consumer.switch(self._place.on(connection)))
             except HandlerFailedError as error:
                 cause = error.__cause__ or error
                 reason = f"its views could not be switched ({_told(cause)})."

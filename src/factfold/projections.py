@@ -10,7 +10,7 @@ from typing import Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast, get_a
 from msgspec import Struct
 
 from factfold.annotations import describe, show
-from factfold.consumers import AWAY, LEASE, PATIENCE, RETRY, Consumer, HandlerFailedError, OnError
+from factfold.consumers import AWAY, LEASE, PATIENCE, RETRY, Consumer, HandlerFailedError, OnError, Place
 from factfold.errors import DefinitionError, UnsupportedError
 from factfold.events import RecordedEvent
 from factfold.handlers import Async, Sync, as_it_is
@@ -31,6 +31,7 @@ class ReadModel(Struct, Generic[X_co], frozen=True):
 
     _connection: X_co | None
     _projection: Projection
+    _namespace: str
 
     @property
     def connection(self) -> X_co:
@@ -48,9 +49,11 @@ class ReadModel(Struct, Generic[X_co], frozen=True):
     def table(self, name: str) -> str:
         """The physical name of a table of this version, quoted for SQL. The plain name is a view of what serves.
 
+        In another namespace than "default" both begin with its name: `tenant_balances`.
+
         Raises DefinitionError when the projection was not given this name with `tables=`.
         """
-        return f'"{self._projection.physical(name)}"'
+        return quoted(self._projection.physical(name, self._namespace))
 
 
 class ProjectionContext(ReadModel[X_co], Generic[X_co], frozen=True):
@@ -124,14 +127,14 @@ class Projection(Consumer[ProjectionContext[object]]):
     def key(self) -> str:
         return f"projection/{self.name}/{self.version}"
 
-    def physical(self, table: str) -> str:
+    def physical(self, table: str, namespace: str) -> str:
         """The name of this version's table in the database. Raises DefinitionError."""
         if table not in self.tables:
             raise DefinitionError(
                 f"{self.label} has no table {table!r} but {', '.join(self.tables)}. Name its tables: "
                 f"Projection({self.name!r}, tables=[...])."
             )
-        return f"{table}_v{self.version}"
+        return f"{visible(table, namespace)}_v{self.version}"
 
     # -- Handlers --------------------------------------------------------------------------------------------------
 
@@ -186,9 +189,9 @@ class Projection(Consumer[ProjectionContext[object]]):
 
     # -- Work ------------------------------------------------------------------------------------------------------
 
-    def work(self, events: Sequence[RecordedEvent[object]], place: object) -> object:
-        """Has events handled, in order, with the connection `place`. Raises HandlerFailedError."""
-        self._check_connection(place)
+    def work(self, events: Sequence[RecordedEvent[object]], place: Place) -> object:
+        """Has events handled, in order, in the read model's database. Raises HandlerFailedError."""
+        self._check_connection(place.connection)
         inside = inside_command.set(True)
         try:
             returned = super().work(events, place) if self._batch is None else self._work_at_once(events, place)
@@ -210,47 +213,65 @@ class Projection(Consumer[ProjectionContext[object]]):
                 raise HandlerFailedError(None) from error
         self._known.add(type(connection))
 
-    def _work_at_once(self, events: Sequence[RecordedEvent[object]], place: object) -> object:
+    def _work_at_once(self, events: Sequence[RecordedEvent[object]], place: Place) -> object:
         assert self._batch is not None
         try:
-            returned = self._batch(events, ReadModel(place, self))
+            returned = self._batch(events, ReadModel(place.connection, self, place.namespace))
         except AWAY:
             raise
         except Exception as error:
             raise HandlerFailedError(None) from error
         return _or_failed(returned) if _is_awaitable(returned) else None
 
-    def _context_for(self, recorded: RecordedEvent[object], place: object) -> ProjectionContext[object]:
-        return ProjectionContext(place, self, recorded)
+    def _context_for(self, recorded: RecordedEvent[object], place: Place) -> ProjectionContext[object]:
+        return ProjectionContext(place.connection, self, place.namespace, recorded)
 
-    def set_up(self, connection: object, *, switch: bool) -> object:
+    def set_up(self, place: Place, *, switch: bool) -> object:
         """Makes the tables; and the views, with `switch`. What it returns is to be awaited, if it can be."""
         if self._setup is None:
             return None
+        connection, namespace = place.connection, place.namespace
         self._check_connection(connection)
-        statements = [f'SELECT * FROM "{self.physical(table)}" LIMIT 0' for table in self.tables]
+        statements = [f"SELECT * FROM {quoted(self.physical(table, namespace))} LIMIT 0" for table in self.tables]
         if switch:
-            statements += self._switching()
+            statements += self._switching(namespace)
         try:
-            returned = self._setup(ReadModel(connection, self))
+            returned = self._setup(ReadModel(connection, self, namespace))
+        except AWAY:
+            raise
         except Exception as error:
             raise HandlerFailedError(None) from error
         return _then(returned, connection, statements)
 
-    def switch(self, connection: object) -> object:
+    def switch(self, place: Place) -> object:
         """Has the views show the tables of this version."""
-        return None if self._setup is None else _then(None, connection, self._switching())
+        return None if self._setup is None else _then(None, place.connection, self._switching(place.namespace))
 
-    def _switching(self) -> list[str]:
-        return [
-            sql
-            for table in self.tables
-            for sql in (
-                f'DROP VIEW IF EXISTS "{table}"',
-                f'CREATE VIEW "{table}" AS SELECT * FROM "{self.physical(table)}"',
-            )
-        ]
+    def _switching(self, namespace: str) -> list[str]:
+        statements: list[str] = []
+        for table in self.tables:
+            view, physical = quoted(visible(table, namespace)), quoted(self.physical(table, namespace))
+            statements += [f"DROP VIEW IF EXISTS {view}", f"CREATE VIEW {view} AS SELECT * FROM {physical}"]
+        return statements
 
+
+def visible(table: str, namespace: str) -> str:
+    """The name of the view of a table."""
+    return table if namespace == "default" else f"{namespace}_{table}"
+
+
+def quoted(name: str) -> str:
+    """An identifier as it stands in SQL. Raises DefinitionError when a database would cut it off."""
+    if len(name.encode()) > LONGEST_NAME:
+        raise DefinitionError(
+            f"The table {name!r} has more than {LONGEST_NAME} bytes in its name, and PostgreSQL would cut it off. Give "
+            "it a shorter name, or the namespace one."
+        )
+    return '"' + name.replace('"', '""') + '"'
+
+
+LONGEST_NAME = 63
+"""Bytes of an identifier in PostgreSQL."""
 
 _TABLE = re.compile(r"[A-Za-z_]\w{0,39}", re.ASCII)
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from factfold.annotations import describe
 from factfold.commands import name_of
-from factfold.consumers import LEASE, PATIENCE, RETRY, Consumer, OnError
+from factfold.consumers import LEASE, PATIENCE, RETRY, Consumer, OnError, Place
 from factfold.errors import DefinitionError
 from factfold.events import RecordedEvent, metadata
 from factfold.handlers import Async, Sync, as_it_is
@@ -188,11 +188,11 @@ class Reaction(Consumer[AnyContext]):
                     f"{mine.__name__}: annotate it so{', and make it async def' if asynchronous else ''}."
                 )
 
-    def _context_for(self, recorded: RecordedEvent[object], place: object) -> AnyContext:
+    def _context_for(self, recorded: RecordedEvent[object], place: Place) -> AnyContext:
         calls = _Calls(self.name, recorded)
-        if isinstance(place, Subscribable):
-            return ReactionContext(recorded, cast("Store", place), calls)  # a reaction's place is its store
-        return AsyncReactionContext(recorded, cast("AsyncStore", place), calls)
+        if isinstance(place.store, Subscribable):
+            return ReactionContext(recorded, cast("Store", place.store), calls)  # it is none else
+        return AsyncReactionContext(recorded, cast("AsyncStore", place.store), calls)
 
 
 def _caused_by(recorded: RecordedEvent[object]) -> AbstractContextManager[None]:

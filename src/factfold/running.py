@@ -10,9 +10,11 @@ from typing import TypeVar
 from factfold.checkpoints import ParkedEvent
 from factfold.consumers import Consumer
 from factfold.consuming import AnyConsumer, Consumption
-from factfold.errands import Errands, Rest, run
+from factfold.errands import Errands
 from factfold.errors import FactfoldError
+from factfold.inline import InlineProjections, check_inline, withdrawing
 from factfold.job import check_count, refuse_inside_command
+from factfold.projections import Projection
 from factfold.receipt import Receipt
 from factfold.statuses import ConsumerStatus, Health, discard, parked_by, reached, replay, statuses
 from factfold.workers import Crew, Worker
@@ -116,12 +118,25 @@ class Runner(ABC):
         """
         check_count("position", position)
         crew = self._crewed()
-        return self._follow(replay(consumer, position, crew.decode, crew.transactions, self))
+        return self._follow(replay(consumer, position, crew.decode, crew.transactions, crew.place(self)))
 
     def discard(self, consumer: AnyConsumer, position: int, /) -> bool:
         """Forgets a parked event without having it handled. False: it is not parked (any more). Does I/O."""
         check_count("position", position)
         return self._follow(discard(consumer, position))
+
+    def withdraw(self, projection: Projection | str, /) -> None:
+        """Has a projection not run inline any more, in no writer. It may be run like others from then on. Does I/O.
+
+        Other stores that run it inline cannot append any more: open them anew without it. Raises LookupError when it
+        does not run inline, UnsupportedError where none can.
+        """
+        crew = self._crewed()
+        check_inline((), crew.log.name, transactions=crew.transactions, asynchronous=False)
+        name = projection if isinstance(projection, str) else projection.name
+        self._follow(withdrawing(name, crew.log.name, crew.inside))
+        if crew.inline is not None:
+            crew.accompany(crew.inline.without(name))
 
     def health(self) -> Health:
         """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
@@ -136,23 +151,26 @@ class Runner(ABC):
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
+    def _begin_inline(self, crew: Crew, projections: Sequence[Projection]) -> None:
+        """Sees to it that every append of this store, and of all others, is accompanied by these."""
+        check_inline(projections, crew.log.name, transactions=crew.transactions, asynchronous=False)
+        place = crew.place(self)
+        inline = InlineProjections(projections, crew.decode, place, crew.log.name)
+        for projection in crew.follow(inline.missing()):
+            head = crew.log.head().position
+            workers = crew.start([crew.consumption(projection, place, head)])
+            workers[0].thread.join()
+            if projection in crew.follow(inline.missing()):  # nobody else was faster
+                raise_failed([worker.consumption for worker in workers])
+                crew.follow(inline.activate(projection, crew.inside))
+        crew.accompany(inline)
+
     def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[Worker]:
         refuse_inside_command()
         check_consumers(consumers, asynchronous=False)
         crew = self._crewed()
-        consumptions = [
-            Consumption(
-                consumer,
-                crew.pump.cache.hub,
-                crew.decode,
-                log=crew.log.name,
-                store=self,
-                transactions=crew.transactions,
-                until=until,
-            )
-            for consumer in consumers
-        ]
-        return crew.start(consumptions)
+        place = crew.place(self)
+        return crew.start([crew.consumption(consumer, place, until) for consumer in consumers])
 
     def _wait_for_all(self, workers: Sequence[Worker]) -> None:
         try:
@@ -168,11 +186,7 @@ class Runner(ABC):
 
     def _follow(self, errands: Errands[R]) -> R:
         refuse_inside_command()
-        return run(errands, self._crewed().log, _no_rest)
-
-
-def _no_rest(rest: Rest) -> bool:
-    raise AssertionError("nothing here rests")
+        return self._crewed().follow(errands)
 
 
 # -- The same for threads and tasks ------------------------------------------------------------------------------------

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
-from typing import Never, TypeVar
+from typing import TYPE_CHECKING, Never, TypeVar
 
 from msgspec import Struct
 
@@ -21,6 +21,9 @@ from factfold.storage import open_storage
 from factfold.storage.base import Capabilities, Storage
 from factfold.streams import Stream
 from factfold.transaction import Transaction
+
+if TYPE_CHECKING:
+    from factfold.projections import Projection
 
 S = TypeVar("S")
 
@@ -122,6 +125,7 @@ class Settings(Struct, frozen=True):
     retry: Retry
     clock: Callable[[], datetime]
     transform: Transform | None
+    inline: tuple[Projection, ...] = ()
 
     @staticmethod
     def checked(
@@ -131,16 +135,19 @@ class Settings(Struct, frozen=True):
         retry: Retry,
         clock: Callable[[], datetime],
         transform: Transform | None,
+        inline: Sequence[Projection] = (),
     ) -> Settings:
         """The settings. Raises InvalidUrlError, InvalidNamespaceError, ValueError, TypeError where they cannot be."""
         check_count("cache_size", cache_size)
         _check_namespace(namespace)
         _check_kinds(retry, clock, transform)
-        return Settings(open_storage(storage), namespace, cache_size, retry, clock, transform)
+        return Settings(open_storage(storage), namespace, cache_size, retry, clock, transform, tuple(inline))
 
     def sibling(self, namespace: str) -> Settings:
         """The same for another namespace."""
-        return Settings.checked(self.storage, namespace, self.cache_size, self.retry, self.clock, self.transform)
+        return Settings.checked(
+            self.storage, namespace, self.cache_size, self.retry, self.clock, self.transform, self.inline
+        )
 
     def heart(
         self,

@@ -21,7 +21,7 @@ from factfold.checkpoints import (
     parked_key,
     parked_place,
 )
-from factfold.consumers import HandlerFailedError
+from factfold.consumers import HandlerFailedError, Place
 from factfold.consuming import AnyConsumer, Consumption
 from factfold.errands import Call, Errands, ReadEntries, ReadValues, Transact
 from factfold.errors import ConsumerStoppedError
@@ -212,7 +212,7 @@ def parked_by(consumer: AnyConsumer) -> Errands[tuple[ParkedEvent, ...]]:
     return tuple(ParkedEvent(consumer.key, int(entry.key), decode_failure(entry.value)) for entry in found)
 
 
-def replay(consumer: AnyConsumer, position: int, decode: Decoder, transactions: bool, place: object) -> Errands[bool]:
+def replay(consumer: AnyConsumer, position: int, decode: Decoder, transactions: bool, place: Place) -> Errands[bool]:
     """Has a parked event handled, and is done with it. False: it is not parked (any more).
 
     Raises what the handler raises; then it stays parked.
@@ -229,9 +229,9 @@ def replay(consumer: AnyConsumer, position: int, decode: Decoder, transactions: 
     events: tuple[RecordedEvent[object], ...] = (decode(page[0], by_name[page[0].type]),)
     try:
         if transactions and consumer.kind == "projection":
-            done: bool = yield Transact(swap, lambda connection: consumer.work(events, connection))
+            done: bool = yield Transact(swap, lambda connection: consumer.work(events, place.on(connection)))
         else:
-            yield Call(lambda: consumer.work(events, place if consumer.kind == "reaction" else None))
+            yield Call(lambda: consumer.work(events, place))
             done = yield swap
     except HandlerFailedError as error:
         raise error.__cause__ or error from None

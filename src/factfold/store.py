@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Concatenate, Never, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Concatenate, Never, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from factfold.batch import Heart
@@ -32,6 +32,9 @@ from factfold.streams import Stream
 from factfold.subscriptions import Pump
 from factfold.transaction import Transaction
 from factfold.workers import Crew
+
+if TYPE_CHECKING:
+    from factfold.projections import Projection
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,6 +60,7 @@ class Store(Reader, Runner):
         retry: how often a command is decided again when others were faster.
         clock: gives `tx.now`, an aware datetime.
         transform: rewrites the JSON of events before they are stored, and back: for encryption or compression.
+        inline: projections that every append writes in its own transaction, in an SQL database.
 
     Raises:
         InvalidUrlError, InvalidNamespaceError: the arguments cannot be used.
@@ -72,8 +76,9 @@ class Store(Reader, Runner):
         retry: Retry = Retry(),  # noqa: B008 - it is immutable
         clock: Callable[[], datetime] = utc_now,
         transform: Transform | None = None,
+        inline: Sequence[Projection] = (),
     ) -> None:
-        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform)
+        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline)
         self._connections = _Connections(self._settings.storage)
         self._owner = True
         self._begin()
@@ -281,9 +286,26 @@ class Store(Reader, Runner):
                 self._saver = Saver(heart.snapshots, self._log, self._guard)
                 decode = event_decoder(self._settings.transform)
                 self._pump = Pump(heart.cache, self._log, decode, partial(self._look, heart))
-                self._crew = Crew(self._log, self._pump, transactions=self._capabilities.transactions)
+                self._crew = Crew(
+                    self._log,
+                    self._pump,
+                    namespace=self._settings.namespace,
+                    transactions=self._capabilities.transactions,
+                )
+                self._accompany(self._pump, self._crew)
                 self._heart = heart
             return self._heart, self._log
+
+    def _accompany(self, pump: Pump, crew: Crew) -> None:
+        """Begins with the inline projections, before anything is executed."""
+        if self._settings.inline:
+            try:
+                self._begin_inline(crew, self._settings.inline)
+            except BaseException:
+                crew.close()
+                pump.stop()
+                pump.join(JOIN)
+                raise
 
     def _check_open(self) -> None:
         if self._closed:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
+from factfold.consumers import Place
 from factfold.consuming import AnyConsumer, Consumption
-from factfold.errands import Rest, run
+from factfold.errands import Errands, Rest, run
 from factfold.errors import FactfoldError, StoreClosedError
+from factfold.inline import InlineProjections
 from factfold.notices import warn
-from factfold.storage.base import Log, Swap
+from factfold.storage.base import Log, Swap, TransactionalLog
 from factfold.subscriptions import Pump, sleep_until_moved
 from factfold.watching import Watch
+
+R = TypeVar("R")
 
 LEAVING = 10.0
 """Seconds that stopping waits for a handler that is being called."""
@@ -66,19 +71,55 @@ class Worker:
         return True
 
 
+def _no_rest(rest: Rest) -> bool:
+    raise AssertionError("nothing here rests")
+
+
 class Crew:
     """All consumers that a store runs."""
 
-    def __init__(self, log: Log, pump: Pump, *, transactions: bool) -> None:
+    def __init__(self, log: Log, pump: Pump, *, namespace: str, transactions: bool) -> None:
         self.log = log
         self.pump = pump
         self.decode = pump.decode
+        self.namespace = namespace
         self.transactions = transactions
+        self.inline: InlineProjections | None = None
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
         self._closed = threading.Event()
         self._keeper: threading.Thread | None = None
         self._watch = Watch()
+
+    def place(self, store: object) -> Place:
+        """Where the events of this store's consumers are handled."""
+        return Place(None, store, self.namespace)
+
+    def consumption(self, consumer: AnyConsumer, place: Place, until: int | None) -> Consumption:
+        """A consumer on its way, to be started."""
+        return Consumption(
+            consumer,
+            self.pump.cache.hub,
+            self.decode,
+            log=self.log.name,
+            place=place,
+            transactions=self.transactions,
+            until=until,
+        )
+
+    def follow(self, errands: Errands[R]) -> R:
+        """Runs errands of which none rests."""
+        return run(errands, self.log, _no_rest)
+
+    def inside(self, errands: Errands[None]) -> None:
+        """Runs errands within a transaction."""
+        return self.follow(errands)
+
+    def accompany(self, inline: InlineProjections) -> None:
+        """From now on all appends are accompanied by these."""
+        self.inline = inline
+        if isinstance(self.log, TransactionalLog):
+            self.log.accompany(inline.accompaniment)
 
     def start(self, consumptions: Sequence[Consumption]) -> list[Worker]:
         """Runs consumers. Raises ValueError when one of them is being run here already."""
