@@ -9,6 +9,7 @@ import typer
 from factfold.cli import demo as demonstration
 from factfold.cli import inspect
 from factfold.cli import migrate as migration
+from factfold.cli import projections as consumers
 from factfold.cli.output import one_line_errors
 
 app = typer.Typer(
@@ -21,6 +22,8 @@ app = typer.Typer(
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="The store, such as sqlite:///bank.db", show_default=False)]
 Namespace = Annotated[str, typer.Option(metavar="NAME", help="The namespace to look into.")]
+
+ACTIONS = "list (default), run, rebuild, parked, replay, discard, or withdraw (from running inline)."
 
 
 @app.command()
@@ -96,3 +99,22 @@ def migrate(
             migration.print_sql(url)
         else:
             migration.migrate(url)
+
+
+@app.command()
+def projections(
+    url: Url,
+    place: Annotated[
+        str | None,
+        typer.Argument(metavar="MODULE:NAME", help="Where your projections stand, such as bank.views:balances"),
+    ] = None,
+    action: Annotated[consumers.Action, typer.Argument(metavar="ACTION", help=ACTIONS)] = consumers.Action.LIST,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Only the one of this name.")] = None,
+    position: Annotated[int | None, typer.Option(min=1, metavar="N", help="Only the event parked there.")] = None,
+    namespace: Namespace = "default",
+) -> None:
+    """Lists projections and reactions, runs and rebuilds them, and sees to the events that they have parked."""
+    with one_line_errors():
+        done = consumers.act(url, namespace, place, action, name, position)
+    if not done:
+        raise typer.Exit(1)

@@ -85,11 +85,11 @@ def verify(url: str, namespace: str) -> bool:
 
 @contextmanager
 def _opened(url: str, namespace: str) -> Generator[Store]:
-    with Store(_existing(url, namespace), namespace=namespace) as store:
+    with Store(existing(url, namespace), namespace=namespace) as store:
         yield store
 
 
-def _existing(url: str, namespace: str) -> Storage:
+def existing(url: str, namespace: str) -> Storage:
     """The storage behind a url, if there is something to look into: looking must make no database and no namespace."""
     storage = open_storage(url)
     if isinstance(storage, Memory):
