@@ -15,6 +15,7 @@ from factfold.storage.base import (
     Check,
     Conflict,
     Engine,
+    Entry,
     Head,
     Load,
     Loaded,
@@ -25,6 +26,7 @@ from factfold.storage.base import (
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.threads import open_in_thread
 
@@ -126,6 +128,12 @@ class _FaultyLog:
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._call("put", lambda: self._log.put(place, key, value), (place, key, value))
+
+    def swap(self, swap: Swap) -> bool:
+        return self._call("swap", lambda: self._log.swap(swap), swap)
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return self._call("entries", lambda: self._log.entries(place, after, limit), (place, after, limit))
 
     def problems(self) -> Iterator[str]:
         return self._log.problems()

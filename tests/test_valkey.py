@@ -22,7 +22,7 @@ from factfold.errors import (
 )
 from factfold.storage import _valkey_place
 from factfold.storage._valkey_servers import check_version
-from factfold.storage.base import EMPTY, Appended, Conflict, Log, LogPage
+from factfold.storage.base import EMPTY, Appended, Conflict, Log, LogPage, Put, Swap
 from factfold.storage.valkey import Valkey
 from factfold.testing.contract.running import logs, one_log
 from factfold.testing.contract.scribe import (
@@ -206,6 +206,20 @@ def test_a_key_of_another_type_in_the_way_is_told_of_and_nothing_is_written(
         Scribe(log).write(new("a:1"))
 
 
+def test_a_key_of_another_type_in_the_way_of_a_swap_is_told_of_and_nothing_is_written(
+    valkey_server: ValkeyServer, valkey: Valkey
+) -> None:
+    with one_log(valkey, "x") as log:
+        swap = Swap(Put("consumers", "a", b"1"), None, (Put("parked", "a", b"2"),))
+        for place in ("consumers", "parked"):
+            valkey_server.ask("SET", f"{valkey.prefix}:{{x}}:p:{place}", "text")
+            with pytest.raises(StorageFormatError, match="another type"):
+                log.swap(swap)
+            valkey_server.ask("DEL", f"{valkey.prefix}:{{x}}:p:{place}")
+            assert [log.entries(each, "", 10) for each in ("consumers", "parked")] == [[], []]
+        assert log.swap(swap)
+
+
 def test_braces_and_percent_signs_do_not_mix_namespaces_up(valkey: Valkey) -> None:
     names = ["a", "{a}", "a}", "%7Da", "}a", "{", "}", "{}", "%", "%25"]
     engine = valkey.open()
@@ -283,6 +297,17 @@ def test_a_full_server_refuses_whole_appends_and_reads_on(new_valkey_server: Val
         new_valkey_server.set("maxmemory", "0")
         scribe.log = other
         scribe.write(new("a:1"))
+
+
+def test_a_full_server_refuses_whole_swaps_and_removes_values(new_valkey_server: ValkeyServer) -> None:
+    with one_log(new_valkey_server.storage()) as log:
+        assert log.swap(Swap(Put("consumers", "a", b"1"), None))
+        new_valkey_server.set("maxmemory", "1")
+        with pytest.raises(StorageFullError, match="memory is full"):
+            log.swap(Swap(Put("consumers", "a", b"2"), b"1", (Put("consumers", "b", b"2"),)))
+        assert log.get("consumers", ["a", "b"]) == {"a": b"1"}
+        assert log.swap(Swap(Put("consumers", "a", None), b"1")), "a lease can be given back"
+        assert log.entries("consumers", "", 10) == []
 
 
 def test_a_server_that_gets_full_under_the_lock_leaves_nobody_locked_out(new_valkey_server: ValkeyServer) -> None:

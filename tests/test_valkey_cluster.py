@@ -10,6 +10,7 @@ from redis.crc import key_slot
 
 from factfold import AsyncStore, Retry, Store, Transaction
 from factfold.errors import StoreUnavailableError
+from factfold.storage.base import Put, Swap
 from factfold.storage.valkey import Valkey
 from factfold.testing.contract.running import logs
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
@@ -54,6 +55,8 @@ def test_namespaces_spread_over_the_nodes_and_everything_works_in_each(valkey_cl
             assert [info.id for info in log.streams(None, "", 10)] == ["a:1", "b:1", "c:1"]
             log.put("places", "a", b"1")
             assert other.get("places", ["a"]) == {"a": b"1"}
+            assert other.swap(Swap(Put("places", "a", b"2"), b"1", (Put("elsewhere", "b", b"3"),)))
+            assert [entry.value for entry in log.entries("elsewhere", "", 10)] == [b"3"]
             assert log.wait(3, 1.0) == 6
             assert list(log.problems()) == []
         assert node.ask("DBSIZE") != before

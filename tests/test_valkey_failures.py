@@ -19,9 +19,9 @@ from factfold.errors import (
     OutcomeUnknownError,
     StoreUnavailableError,
 )
-from factfold.storage.base import EMPTY, Appended, Storage
+from factfold.storage.base import EMPTY, Appended, Put, Storage, Swap
 from factfold.storage.valkey import Valkey
-from factfold.testing.contract.running import logs, one_log
+from factfold.testing.contract.running import async_logs, logs, one_log
 from factfold.testing.contract.scribe import Scribe, appending, asking, new, read_log, selection, several
 from tests.ledger import Deposited, accounts
 from tests.racing import eventually, start
@@ -54,6 +54,11 @@ def test_scripts_that_the_server_forgot_are_sent_again(valkey: Valkey, valkey_se
             valkey_server.ask("SCRIPT", "FLUSH")
             assert log.resolve(appending([new("a:1")], scribe.head)) is None
         scribe.assert_unchanged()
+        for expected, value in ((None, b"1"), (b"1", b"2")):
+            valkey_server.ask("SCRIPT", "FLUSH")
+            assert log.swap(Swap(Put("consumers", "a", value), expected))
+            valkey_server.ask("SCRIPT", "FLUSH")
+            assert [entry.value for entry in log.entries("consumers", "", 10)] == [value]
 
 
 def test_a_store_goes_on_when_the_server_was_restarted(new_valkey_server: ValkeyServer) -> None:
@@ -236,6 +241,29 @@ def test_an_append_that_arrives_after_it_was_resolved_is_refused(
         scribe.write(new("a:1"))
         assert log.resolve(append) is None
         scribe.assert_unchanged()
+
+
+@pytest.mark.parametrize("direction", ["requests", "answers"])
+def test_a_swap_whose_connection_is_cut_is_not_sent_again(proxied: Valkey, valkey_proxy: Proxy, direction: str) -> None:
+    """It may have happened, and who is told that it lost believes that somebody else has won."""
+    text = b"swapped" if direction == "answers" else b"mine"
+    swap = Swap(Put("consumers", "a", b"mine"), None)
+
+    async def in_a_loop() -> None:
+        async with async_logs(proxied, 1, "y") as (log,):
+            trap = valkey_proxy.trap(direction, text, part=0.5)  # type: ignore[arg-type]  # one of the two
+            with pytest.raises(OutcomeUnknownError, match="not known yet"):
+                await log.swap(swap)
+            trap.caught()
+            assert bool(await log.get("consumers", ["a"])) == (direction == "answers")
+
+    with one_log(proxied, "x") as log:
+        trap = valkey_proxy.trap(direction, text, part=0.5)  # type: ignore[arg-type]  # one of the two
+        with pytest.raises(OutcomeUnknownError, match="not known yet"):
+            log.swap(swap)
+        trap.caught()
+        assert bool(log.get("consumers", ["a"])) == (direction == "answers")
+    asyncio.run(in_a_loop())
 
 
 def test_the_lock_of_a_connection_that_was_cut_is_given_back(

@@ -18,6 +18,7 @@ from factfold.storage.base import (
     Check,
     Conflict,
     Engine,
+    Entry,
     Head,
     Load,
     Loaded,
@@ -27,6 +28,7 @@ from factfold.storage.base import (
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
@@ -100,6 +102,12 @@ class Sound:
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self.log.put(place, key, value)
+
+    def swap(self, swap: Swap) -> bool:
+        return self.log.swap(swap)
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return self.log.entries(place, after, limit)
 
     def problems(self) -> Iterator[str]:
         return self.log.problems()

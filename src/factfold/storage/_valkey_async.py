@@ -21,14 +21,17 @@ from factfold.storage.base import (
     Capabilities,
     Check,
     Conflict,
+    Entry,
     Head,
     Load,
     Loaded,
     LogPage,
     News,
+    Put,
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.valkey import Valkey
 
@@ -138,10 +141,16 @@ class AsyncValkeyLog:
         return await self._connections.run(self._operations.wait(after, timeout))
 
     async def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
-        return await self._connections.run(self._operations.get(place, keys))
+        return await self._connections.run(self._operations.values.get(place, keys))
 
     async def put(self, place: str, key: str, value: bytes | None) -> None:
-        await self._connections.run(self._operations.put(place, key, value))
+        await self._connections.run(self._operations.values.put(Put(place, key, value)))
+
+    async def swap(self, swap: Swap) -> bool:
+        return await self._connections.run(self._operations.values.swap(swap))
+
+    async def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return await self._connections.run(self._operations.values.entries(place, after, limit))
 
     async def problems(self) -> Sequence[str]:
         return await self._connections.run(self._operations.problems())

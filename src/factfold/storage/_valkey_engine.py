@@ -18,14 +18,17 @@ from factfold.storage.base import (
     Capabilities,
     Check,
     Conflict,
+    Entry,
     Head,
     Load,
     Loaded,
     LogPage,
     News,
+    Put,
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.valkey import Valkey
 
@@ -125,10 +128,16 @@ class ValkeyLog:
         return self._connections.run(self._operations.wait(after, timeout))
 
     def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
-        return self._connections.run(self._operations.get(place, keys))
+        return self._connections.run(self._operations.values.get(place, keys))
 
     def put(self, place: str, key: str, value: bytes | None) -> None:
-        self._connections.run(self._operations.put(place, key, value))
+        self._connections.run(self._operations.values.put(Put(place, key, value)))
+
+    def swap(self, swap: Swap) -> bool:
+        return self._connections.run(self._operations.values.swap(swap))
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return self._connections.run(self._operations.values.entries(place, after, limit))
 
     def problems(self) -> Iterator[str]:
         return iter(self._connections.run(self._operations.problems()))

@@ -24,6 +24,7 @@ from factfold.errors import (
 )
 from factfold.storage._valkey_reading import Reading
 from factfold.storage._valkey_steps import Route, Rules, Steps
+from factfold.storage._valkey_values import Values
 from factfold.storage._valkey_wire import (
     APPEND,
     ASK,
@@ -81,7 +82,7 @@ class Turn:
 
 
 class Operations(Reading):
-    """All operations of one namespace.
+    """All operations of one namespace; those on small values are in `values`.
 
     `held` is the turn, from `lock` on until an append or `unlock` ends it; `left` are those that interrupted operations
     may still have: they are given back before anything else is written. `queues`: the last append lost while somebody
@@ -90,6 +91,7 @@ class Operations(Reading):
 
     def __init__(self, name: str, keys: Keys, route: Route, rules: Rules) -> None:
         super().__init__(name, keys, route, rules)
+        self.values = Values(keys, route)
         self.held: Turn | None = None
         self.left: list[Turn] = []
         self.queues = False
@@ -232,14 +234,6 @@ class Operations(Reading):
             self._assert_replicated(append, first, replies)
         news = decode_news(append.check.after, answer, self.name)
         return Appended(first, before, events[0].recorded_at, news)
-
-    def put(self, place: str, key: str, value: bytes | None) -> Steps[None]:
-        """Writes or removes a small value."""
-        field = f"{place}\0{key}"
-        if value is None:
-            yield from self._route.command("HDEL", self._keys.places, field, reading=False)
-        else:
-            yield from self._route.command("HSET", self._keys.places, field, value, reading=False)
 
     # -- Inside --------------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 from factfold.errors import LogDivergedError, StorageFormatError
@@ -180,13 +180,6 @@ class Reading:
             yield from self._route.command(
                 "XREAD", "BLOCK", milliseconds, "STREAMS", self._keys.tail, f"{after}-{_LAST}", reading=False
             )
-
-    def get(self, place: str, keys: Sequence[str]) -> Steps[Mapping[str, bytes]]:
-        """Small values, those that there are."""
-        if not keys:
-            return {}
-        reply = yield from self._route.command("HMGET", self._keys.places, *(f"{place}\0{key}" for key in keys))
-        return {key: binary(value) for key, value in zip(keys, items(reply), strict=True) if value is not None}
 
     def problems(self) -> Steps[list[str]]:
         """Events that their streams do not list, and records of streams whose events say otherwise."""

@@ -87,7 +87,7 @@ class Route:
         return (yield from self.commands((words,), reading=reading))[0]
 
     def run(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], *, reading: bool = True
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Word], *, reading: bool = True
     ) -> Steps[Sequence[Reply]]:
         """Runs a script that may be run twice."""
         replies = yield from self.commands((_evalsha(script, keys, arguments),), reading=reading)
@@ -96,7 +96,7 @@ class Route:
         return items(replies[0])
 
     def run_once(
-        self, script: Script, keys: Sequence[str], arguments: Sequence[bytes], then: tuple[Words, ...]
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Word], then: tuple[Words, ...] = ()
     ) -> Steps[Replies]:
         """Runs a script that must not be run twice, and then sends more commands on the same connection.
 
@@ -124,8 +124,8 @@ class Route:
                     raise StoreUnavailableError(f"{self.name}: {error}") from error
                 if error.sent and once:
                     raise OutcomeUnknownError(
-                        f"{self.name}: the connection to {address} broke while events were appended ({error}). "
-                        "Whether they were written is not known yet."
+                        f"{self.name}: the connection to {address} broke while something was written ({error}). "
+                        "Whether it was is not known yet."
                     ) from error
                 reason = str(error)
                 yield from self._look_around(address)
@@ -222,11 +222,11 @@ _TRANSIENT = frozenset({"LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "UNB
 """What a server says while it starts, or while a cluster finds a new primary. Nothing was done."""
 
 
-def _evalsha(script: Script, keys: Sequence[str], arguments: Sequence[bytes]) -> Words:
+def _evalsha(script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Words:
     return ("EVALSHA", script.sha, len(keys), *keys, *arguments)
 
 
-def _eval(script: Script, keys: Sequence[str], arguments: Sequence[bytes]) -> Words:
+def _eval(script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Words:
     return ("EVAL", script.text, len(keys), *keys, *arguments)
 
 

@@ -50,10 +50,12 @@ class Script:
 APPEND = Script("append")
 ASK = Script("ask")
 ENDS = Script("ends")
+ENTRIES = Script("entries")
 FILTER = Script("filter")
 LOAD = Script("load")
 RESOLVE = Script("resolve")
 STREAM = Script("stream")
+SWAP = Script("swap")
 UNLOCK = Script("unlock")
 
 
@@ -71,7 +73,7 @@ class Keys:
             self.base + name for name in ("log", "tail", "types", "names", "voids", "turn", "free")
         )
         self.format = self.base + "format"
-        self.places = self.base + "places"
+        self.places = self.base + "p:"
         self.streams = self.base + "s:"
         self.prefix_size = len(self.streams.encode())
 

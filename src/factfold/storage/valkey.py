@@ -1,9 +1,9 @@
 """The engine in memory that processes and machines share: logs in Valkey or Redis, or in a cluster of them.
 
 `Valkey` holds the options; nothing here needs the driver. `_valkey_engine` (threads) and `_valkey_async` (an event
-loop) run the operations of `_valkey_log` and `_valkey_reading` over connections that `_valkey_threads` and
-`_valkey_tasks` keep. `_valkey_steps` finds the server, `_valkey_wire` knows how values travel, and the scripts in
-`lua/` are what the server does.
+loop) run the operations of `_valkey_log`, `_valkey_reading` and `_valkey_values` over connections that
+`_valkey_threads` and `_valkey_tasks` keep. `_valkey_steps` finds the server, `_valkey_wire` knows how values travel,
+and the scripts in `lua/` are what the server does.
 """
 
 from __future__ import annotations

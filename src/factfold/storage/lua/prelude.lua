@@ -10,9 +10,11 @@
 --   turn    string  the token of whoever holds the writers' lock; it expires with the lease
 --   free    list    the token of a turn that was given back, until somebody takes it; those who wait block on it
 --   s:ID    string  the index of a stream: for each event a record of eight bytes, its position (6) and type code (2)
+--   p:NAME  hash    a place of small values: key -> when it was written (6 bytes, milliseconds since 1970), and the value
 
 local LOG, TAIL, TYPES, NAMES, VOIDS, TURN, FREE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
 local RECORD = 8
+local STAMP = 6
 local CHUNK = 100 -- rows that are asked for at once: far below the limit of `unpack`
 
 -- A question; beside it, because MessagePack in Lua knows no bytes, two ids: of the event it rests on, and of an append.
@@ -170,6 +172,12 @@ end
 local function told(kind, position, id, which)
   local rows = news(position)
   return { kind, position, id, which, rows and 0 or 1, rows or {} }
+end
+
+-- The server's time, since 1970.
+local function milliseconds()
+  local now = redis.call('TIME')
+  return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
 -- Whether somebody else has the turn. One that was given back, and that nobody took, is free.
