@@ -8,7 +8,7 @@ import pytest
 
 from factfold import FactfoldError, LogDivergedError, OutcomeUnknownError, Retry, StoreUnavailableError
 from factfold.errors import LockLostError
-from factfold.storage.base import Appended
+from factfold.storage.base import Appended, Put, Swap
 from factfold.storage.postgres import Postgres
 from factfold.testing.contract.running import outcome_of
 from factfold.testing.contract.scribe import appending, asking, new, selection
@@ -26,7 +26,7 @@ from tests.postgres_faults import (
 )
 from tests.racing import eventually, start
 from tests.servers.postgres import PostgresServer
-from tests.servers.proxy import Proxy
+from tests.servers.proxy import Direction, Proxy
 
 # -- Before ------------------------------------------------------------------------------------------------------------
 
@@ -318,3 +318,23 @@ def test_a_restored_log_that_went_on_is_noticed_too(flavour: str, new_postgres_s
 
         assert store.execute(note, "new", "a").result == (1,)
     assert tokens(new_postgres_server, "restored") == ["first", "other-0", "other-1", "other-2", "new"]
+
+
+# -- Swaps -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("direction", "part"), [("requests", 0.5), ("requests", 1.0), ("answers", 0.5)])
+def test_a_swap_whose_connection_is_cut_is_not_asked_for_again(
+    flavour: str, proxy: Proxy, proxied: Postgres, postgres_server: PostgresServer, direction: Direction, part: float
+) -> None:
+    """It may have happened, and who is told that it lost believes that somebody else has won."""
+    with log_of(flavour, proxied) as log:
+        log.put("consumers", "other", b"")
+        trap = proxy.trap(direction, b"swap" if direction == "requests" else b"", part=part)
+
+        with pytest.raises(OutcomeUnknownError, match="while something was written"):
+            log.swap(Swap(Put("consumers", "a", b"1"), None))
+
+        trap.caught()
+        settle(postgres_server)
+        assert len(log.entries("consumers", "", 10)) == (1 if part == 0.5 and direction == "requests" else 2)

@@ -10,7 +10,7 @@ import pytest
 from psycopg import sql
 
 from factfold.errors import FactfoldError, OutcomeUnknownError, StoreUnavailableError
-from factfold.storage.base import EMPTY, Head, LogPage, StreamPage
+from factfold.storage.base import EMPTY, Head, LogPage, Put, StreamPage, Swap
 from factfold.storage.postgres import Postgres
 from factfold.testing.contract.running import Background, outcome_of
 from factfold.testing.contract.scribe import appending, asking, loading, new, selection
@@ -101,6 +101,8 @@ def test_no_call_hangs(
             lambda: log.wait(1, 0.5),
             lambda: log.get("places", "key"),
             lambda: log.put("places", "key", b"value"),
+            lambda: log.swap(Swap(Put("places", "swapped", b"value"), None)),
+            lambda: log.entries("places", "", 10),
             lambda: list(log.problems()),
         ]
         break_it()

@@ -21,6 +21,7 @@ from factfold.storage.base import (
     Capabilities,
     Check,
     Conflict,
+    Entry,
     Head,
     Load,
     Loaded,
@@ -29,6 +30,7 @@ from factfold.storage.base import (
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.postgres import Postgres
 
@@ -163,6 +165,9 @@ class AsyncPostgresLog:
     async def put(self, place: str, key: str, value: bytes | None) -> None:
         await self._sessions.ask(self._questions.put(place, key, value))
 
+    async def swap(self, swap: Swap) -> bool:
+        return await self._sessions.ask(self._questions.swap(swap))
+
     # -- Reading ---------------------------------------------------------------------------------------------------
 
     async def head(self) -> Head:
@@ -196,6 +201,9 @@ class AsyncPostgresLog:
 
     async def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
         return await self._sessions.ask(self._questions.get(place, keys))
+
+    async def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return await self._sessions.ask(self._questions.entries(place, after, limit))
 
     async def problems(self) -> Sequence[str]:
         return await self._sessions.follow(self._questions.problems())

@@ -21,6 +21,7 @@ from factfold.storage.base import (
     Capabilities,
     Check,
     Conflict,
+    Entry,
     Head,
     Load,
     Loaded,
@@ -29,6 +30,7 @@ from factfold.storage.base import (
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 from factfold.storage.postgres import Postgres
 
@@ -167,6 +169,9 @@ class PostgresLog:
     def put(self, place: str, key: str, value: bytes | None) -> None:
         self._sessions.ask(self._questions.put(place, key, value))
 
+    def swap(self, swap: Swap) -> bool:
+        return self._sessions.ask(self._questions.swap(swap))
+
     # -- Reading ---------------------------------------------------------------------------------------------------
 
     def head(self) -> Head:
@@ -199,6 +204,9 @@ class PostgresLog:
 
     def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
         return self._sessions.ask(self._questions.get(place, keys))
+
+    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
+        return self._sessions.ask(self._questions.entries(place, after, limit))
 
     def problems(self) -> Iterator[str]:
         yield from self._sessions.follow(self._questions.problems())

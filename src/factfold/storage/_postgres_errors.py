@@ -8,6 +8,7 @@ from factfold.errors import (
     AppendRefusedError,
     FactfoldError,
     InvalidUrlError,
+    OutcomeUnknownError,
     StorageError,
     StorageFormatError,
     StorageFullError,
@@ -95,6 +96,13 @@ class Place:
             return self._was_closed()
         return StoreUnavailableError(
             f"{self.name}: the connection was lost ({_one_line(error)}). It is made anew at the next use."
+        )
+
+    def unknown(self, error: BaseException) -> FactfoldError:
+        """What a lost connection means to whoever asked for something that may have been written."""
+        return OutcomeUnknownError(
+            f"{self.name}: the connection was lost while something was written ({_one_line(error)}), and it is open "
+            "whether it was."
         )
 
     def cannot_connect(self, error: BaseException) -> FactfoldError:

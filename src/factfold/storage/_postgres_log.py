@@ -15,6 +15,7 @@ import msgspec
 from factfold.errors import AppendRefusedError, LogDivergedError, StorageFormatError
 from factfold.storage._postgres_schema import Reads, Statements
 from factfold.storage._postgres_wire import (
+    BYTEA,
     INT4,
     INT8,
     JSONB,
@@ -40,6 +41,7 @@ from factfold.storage.base import (
     Appended,
     Check,
     Conflict,
+    Entry,
     Head,
     Load,
     Loaded,
@@ -50,6 +52,7 @@ from factfold.storage.base import (
     StoredEvent,
     StreamInfo,
     StreamPage,
+    Swap,
 )
 
 VERIFY_PAGE = 1000
@@ -205,6 +208,10 @@ class Questions:
     def put(self, place: str, key: str, value: bytes | None) -> Question[None]:
         return Question(self._sql.put, (self._namespace, place.encode(), key.encode(), value), lambda rows: None)
 
+    def swap(self, swap: Swap) -> Question[bool]:
+        parameters = (self._namespace, self._patience, *_swapped(swap))
+        return Question(self._sql.swap, parameters, _is_true, locks=True, once=True)
+
     # -- Reading ---------------------------------------------------------------------------------------------------
 
     def head(self) -> Question[Head]:
@@ -298,6 +305,13 @@ class Questions:
             lambda rows: {key.decode(): value for key, value in rows},
         )
 
+    def entries(self, place: str, after: str, limit: int) -> Question[Sequence[Entry]]:
+        return Question(
+            self._sql.entries,
+            (self._namespace, place.encode(), after.encode(), int4(limit)),
+            lambda rows: [Entry(key.decode(), value, age / 1_000_000) for key, value, age in rows],
+        )
+
     def problems(self) -> Reads[list[str]]:
         """What events and memberships say of each other that is not so."""
         said: list[str] = []
@@ -381,6 +395,18 @@ def _types_element(types: frozenset[str] | None) -> bytes:
 @lru_cache(maxsize=4096)
 def _types(types: frozenset[str] | None) -> Parameter:
     return None if types is None else texts(sorted(types))
+
+
+def _swapped(swap: Swap) -> tuple[Parameter, bytes, bytes, bytes]:
+    """Four parameters: what is expected of the first value; places, keys and values."""
+    puts = (swap.put, *swap.others)
+    values = [NULL if put.value is None else element(put.value) for put in puts]
+    places, keys = texts([put.place for put in puts]), texts([put.key for put in puts])
+    return swap.expected, places, keys, array(BYTEA, values)
+
+
+def _is_true(rows: Sequence[Row]) -> bool:
+    return bool(rows[0][0])
 
 
 def _rows(rows: Sequence[Row]) -> Sequence[Row]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from importlib import resources
 
-MIGRATIONS = (("postgres_1_tables", "postgres_1_answers", "postgres_1_writing", "postgres_1_reading"),)
+MIGRATIONS = (
+    ("postgres_1_tables", "postgres_1_answers", "postgres_1_writing", "postgres_1_reading"),
+    ("postgres_2_values",),
+)
 """The files of each migration, in order."""
 
 VERSION = len(MIGRATIONS)
@@ -27,9 +30,9 @@ def migration(schema: str, version: int) -> str:
 
 
 def script(schema: str) -> str:
-    """All SQL that an empty database needs, to be run by hand; and the rights that a role needs, as comments."""
+    """The SQL that an empty or an older database needs, to be run by hand; and the rights of a role, as comments."""
     name = quoted(schema)
-    parts = [migration(schema, version) for version in range(1, VERSION + 1)]
+    parts = [_unless_done(schema, version) for version in range(1, VERSION + 1)]
     return "\n".join(
         [
             "BEGIN;",
@@ -46,3 +49,14 @@ def script(schema: str) -> str:
             "",
         ]
     )
+
+
+def _unless_done(schema: str, version: int) -> str:
+    """The migration to a version, for a schema that may have it already."""
+    table = f"{quoted(schema)}.migrations"
+    is_missing = f"to_regclass('{table}') IS NULL"
+    if version > 1:
+        is_missing = f"NOT EXISTS (SELECT FROM {table} WHERE version = {version})"
+    return f"""DO $factfold$ BEGIN IF {is_missing} THEN EXECUTE $migration$
+{migration(schema, version)}$migration$; END IF; END $factfold$;
+"""

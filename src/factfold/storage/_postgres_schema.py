@@ -33,6 +33,7 @@ class Statements:
     hold: Statement
     resolve: Statement
     put: Statement
+    swap: Statement
     head: Statement
     look: Statement
     load: Statement
@@ -40,6 +41,7 @@ class Statements:
     read_stream: Statement
     list_streams: Statement
     get: Statement
+    entries: Statement
     unlisted: Statement
     list_memberships: Statement
 
@@ -52,6 +54,7 @@ class Statements:
             hold=call("hold", 7),
             resolve=call("resolve", 6),
             put=call("put", 4),
+            swap=call("swap", 6),
             head=call("head", 1),
             look=call("look", 6),
             load=call("load", 7),
@@ -59,6 +62,7 @@ class Statements:
             read_stream=call("read_stream", 6),
             list_streams=call("list_streams", 5),
             get=call("get", 3),
+            entries=call("entries", 4),
             unlisted=call("unlisted", 3),
             list_memberships=call("list_memberships", 4),
         )

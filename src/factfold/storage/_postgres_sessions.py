@@ -245,6 +245,8 @@ class Sessions(Place):
             return self._ask(question)
         except ConnectionLostError as error:
             self._end_idle()
+            if question.once and error.sent:
+                raise self.unknown(error) from error
             if self.closed or question.locks:
                 raise self.lost(error) from error
         try:

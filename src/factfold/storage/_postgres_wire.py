@@ -29,7 +29,7 @@ Row: TypeAlias = tuple[Any, ...]
 
 # -- Parameters --------------------------------------------------------------------------------------------------------
 
-TEXT, INT4, INT8, UUID, JSONB = 25, 23, 20, 2950, 3802
+TEXT, INT4, INT8, UUID, JSONB, BYTEA = 25, 23, 20, 2950, 3802, 17
 """Oids of types, which are the same in every server."""
 
 NULL = b"\xff\xff\xff\xff"
@@ -95,7 +95,8 @@ class Question(Generic[R_co]):
     """What is sent in one go, and how its answer is read.
 
     `opens`: a transaction is begun before, and stays open. `ends`: the one that is open is committed after. `locks`: it
-    may have to wait for the writers' lock.
+    may have to wait for the writers' lock, or for that of a value. `once`: asked a second time it would mean another
+    thing.
     """
 
     statement: Statement
@@ -104,6 +105,7 @@ class Question(Generic[R_co]):
     opens: bool = False
     ends: bool = False
     locks: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 `Postgres` holds the options; nothing here needs the driver. `_postgres_engine` (threads) and `_postgres_async` (an
 event loop) ask the questions of `_postgres_log` over connections that `_postgres_sessions` and `_postgres_async` keep;
-`_postgres_wire` knows how values travel, and the files `postgres_1_*.sql` hold what the server does.
+`_postgres_wire` knows how values travel, and the files `postgres_*.sql` hold what the server does.
 """
 
 from __future__ import annotations
