@@ -37,7 +37,7 @@ def waiting_for_a_lock(server: PostgresServer) -> int:
 def settle(server: PostgresServer) -> None:
     """Returns when no statement of a store is under way in the server any more, whether its client lives or not."""
     eventually(
-        lambda: not server.sql("SELECT FROM pg_stat_activity WHERE usename = %s AND state = 'active'", ROLE),
+        lambda: not server.sql("SELECT 1 FROM pg_stat_activity WHERE usename = %s AND state = 'active'", ROLE),
     )
 
 

@@ -229,8 +229,5 @@ def test_a_client_of_the_forgetting_pooler_that_goes_away_leaves_no_transaction(
         client.close()
     with psycopg.connect(forgetting_pooler.url) as client:
         assert client.execute("SELECT 1").fetchall() == [(1,)]
-    eventually(
-        lambda: (
-            not postgres_server.sql("SELECT FROM pg_stat_activity WHERE state LIKE 'idle in%' AND usename = 'factfold'")
-        )
-    )
+    idle = "SELECT 1 FROM pg_stat_activity WHERE state LIKE 'idle in%' AND usename = 'factfold'"
+    eventually(lambda: not postgres_server.sql(idle))
