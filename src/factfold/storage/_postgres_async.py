@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 from weakref import WeakSet
 
-from factfold.errors import FactfoldError
 from factfold.storage import _fork
 from factfold.storage._postgres_async_news import AsyncAnnouncer, AsyncListener
 from factfold.storage._postgres_async_sessions import AsyncSession, AsyncSessions
 from factfold.storage._postgres_log import Questions
 from factfold.storage._postgres_schema import Statements, adding_namespace, opening
+from factfold.storage._postgres_transactions import Transactions
 from factfold.storage._postgres_wire import ConnectionLostError, ServerError
-from factfold.storage._postgres_writing import Connect, Writes, Writing
+from factfold.storage._postgres_writing import Writes, Writing
 from factfold.storage.base import (
     Append,
     Appended,
@@ -118,10 +118,12 @@ class AsyncPostgresLog:
         self._announcer = announcer
         self._listener = listener
         self._writing: Writing[AsyncSession] = Writing(sessions, questions)
+        self._transactions: Transactions[AsyncSession] = Transactions(sessions, questions)
 
     def forget(self) -> None:
-        """Lets go of the session that writes."""
+        """Lets go of the sessions that write."""
         self._writing.forget()
+        self._transactions.forget()
 
     # -- Writing ---------------------------------------------------------------------------------------------------
 
@@ -139,25 +141,13 @@ class AsyncPostgresLog:
 
     async def _write(self, steps: Writes[AsyncSession, R]) -> R:
         try:
-            wish = next(steps)
-            while True:
-                try:
-                    answer: object
-                    match wish:
-                        case Connect():
-                            answer = await self._sessions.connect()
-                        case session, question:
-                            answer = await session.ask(question)
-                except (ServerError, ConnectionLostError, FactfoldError) as error:
-                    wish = steps.throw(error)
-                else:
-                    wish = steps.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+            return await self._sessions.perform(steps)
         except BaseException:
             self._writing.abandon()
             raise
+
+    async def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        return await self._sessions.perform(self._transactions.transact(swap, body))
 
     async def resolve(self, append: Append) -> Appended | None:
         return await self._sessions.ask(self._questions.resolve(append))

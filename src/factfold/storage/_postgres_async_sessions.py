@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, overload
 from weakref import WeakSet
 
 import psycopg
+from psycopg.rows import tuple_row
 
 from factfold.storage._postgres_errors import Place
+from factfold.storage._postgres_lending import AsyncLentConnection, loss
 from factfold.storage._postgres_schema import Reads, Steps
-from factfold.storage._postgres_sessions import FIRST_PAUSE, PATIENCE, connection_parameters
+from factfold.storage._postgres_sessions import FIRST_PAUSE, PATIENCE, connection_parameters, interrupt
 from factfold.storage._postgres_wire import (
     Connected,
     ConnectionLostError,
@@ -28,6 +30,7 @@ from factfold.storage._postgres_wire import (
     Wire,
     announced,
 )
+from factfold.storage._postgres_writing import Connect, Lend, Writes
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")
@@ -36,7 +39,7 @@ R = TypeVar("R")
 class AsyncSession(Connected):
     """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
 
-    def __init__(self, connection: psycopg.AsyncConnection, options: Postgres) -> None:
+    def __init__(self, connection: AsyncLentConnection, options: Postgres) -> None:
         super().__init__(connection.pgconn)
         self._connection = connection
         self._timeout = options.timeout
@@ -47,16 +50,13 @@ class AsyncSession(Connected):
         self._heard = 0.0
         self.wire = Wire(self._pgconn, prepares=not options.pooler)
         self._socket = self._pgconn.socket
-        self._watched = True
-        self._loop.add_reader(self._socket, self._incoming)
+        self._borrowed: asyncio.Future[None] | None = None
+        self._watch_socket()
 
     @classmethod
     async def connected(cls, options: Postgres) -> AsyncSession:
         """Connects. Raises psycopg.Error."""
-        connection = await psycopg.AsyncConnection.connect(
-            options.url, autocommit=True, prepare_threshold=None, **connection_parameters(options)
-        )
-        return cls(connection, options)
+        return cls(await AsyncLentConnection.connect(options.url, **connection_parameters(options)), options)
 
     def is_usable(self) -> bool:
         """Whether it is open: the loop tells when it ends."""
@@ -113,11 +113,11 @@ class AsyncSession(Connected):
     async def _until_answered(self, limit: float) -> None:
         self._waiter = self._loop.create_future()
         self._heard = self._loop.time()
-        self._watch = self._loop.call_at(self._heard + limit, self._look_at_clock, limit)
+        self._clock = self._loop.call_at(self._heard + limit, self._look_at_clock, limit)
         try:
             await self._waiter
         finally:
-            self._watch.cancel()
+            self._clock.cancel()
             self._waiter = None
 
     def _incoming(self) -> None:
@@ -137,7 +137,7 @@ class AsyncSession(Connected):
     def _look_at_clock(self, limit: float) -> None:
         end = self._heard + limit
         if end > self._loop.time():
-            self._watch = self._loop.call_at(end, self._look_at_clock, limit)
+            self._clock = self._loop.call_at(end, self._look_at_clock, limit)
         else:
             self._fail(psycopg.OperationalError(f"nothing came for {limit:g} seconds"))
 
@@ -176,14 +176,42 @@ class AsyncSession(Connected):
             result: R = end.value
             return result
 
+    async def lend(self, body: Callable[[object], object]) -> None:
+        """Has somebody else work with the connection. Raises what they raise, unless it is lost by then."""
+        if self.closed:
+            raise ConnectionLostError("it was closed before", sent=False)
+        self._unwatch()  # The driver watches the socket itself.
+        self._borrowed = self._loop.create_future()
+        self._connection.row_factory = tuple_row  # Another one may have changed it.
+        try:
+            returned = body(self._connection)
+            if isinstance(returned, Awaitable):
+                await returned
+        except Exception as error:
+            if self.closed:
+                raise loss(error) from error
+            raise
+        except BaseException:
+            self._pgconn.finish()
+            raise
+        finally:
+            _wake(self._borrowed)
+            self._borrowed = None
+            if not self.closed:
+                self._watch_socket()
+
     async def close_after(self, patience: float) -> None:
         """Ends the session; a task that waits for an answer gets it within `patience`, or hears that it is lost."""
-        if self._waiter is not None:
-            await asyncio.wait([self._waiter], timeout=patience)
+        waiting = [each for each in (self._waiter, self._borrowed) if each is not None]
+        if waiting:
+            await asyncio.wait(waiting, timeout=patience)
         self.close()
 
     def close(self) -> None:
         """Ends the session. A task that waits for an answer hears that it is lost."""
+        if self._borrowed is not None:
+            interrupt(self._pgconn)  # Who works with it hears of that, and then it is closed.
+            return
         self._unwatch()
         self._pgconn.finish()
         for each in (self._waiter, self._writable):
@@ -191,6 +219,10 @@ class AsyncSession(Connected):
                 each.set_exception(psycopg.OperationalError("the connection was closed"))
         if self._noticed is not None:
             _wake(self._noticed)
+
+    def _watch_socket(self) -> None:
+        self._watched = True
+        self._loop.add_reader(self._socket, self._incoming)
 
     def _unwatch(self) -> None:
         # Once and at once, also when libpq has closed the socket by itself: another one may soon have its number.
@@ -321,6 +353,30 @@ class AsyncSessions(Place):
             else:
                 self._idle.append(session)
         self._permits.release()
+
+    async def perform(self, steps: Writes[AsyncSession, R]) -> R:
+        """Does what an operation wishes, one thing after the other, to its result."""
+        try:
+            wish = next(steps)
+            while True:
+                answer: object = None
+                try:
+                    match wish:
+                        case Connect():
+                            answer = await self.connect()
+                        case Lend(session, body):
+                            await session.lend(body)
+                        case session, question:
+                            answer = await session.ask(question)
+                except Exception as error:  # noqa: BLE001 (the operation decides what it means)
+                    wish = steps.throw(error)
+                else:
+                    wish = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            steps.close()
 
     async def close(self) -> None:
         """Waits for the questions that are being asked, for a while, and ends all sessions."""

@@ -7,14 +7,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 from weakref import WeakSet
 
-from factfold.errors import FactfoldError
 from factfold.storage import _fork
 from factfold.storage._postgres_log import Questions
 from factfold.storage._postgres_news import Announcer, Listener
 from factfold.storage._postgres_schema import Statements, Steps, adding_namespace, listing_namespaces, opening
 from factfold.storage._postgres_sessions import Session, Sessions
+from factfold.storage._postgres_transactions import Transactions
 from factfold.storage._postgres_wire import ConnectionLostError, ServerError
-from factfold.storage._postgres_writing import Connect, Writes, Writing
+from factfold.storage._postgres_writing import Writes, Writing
 from factfold.storage.base import (
     Append,
     Appended,
@@ -122,10 +122,12 @@ class PostgresLog:
         self._announcer = announcer
         self._listener = listener
         self._writing: Writing[Session] = Writing(sessions, questions)
+        self._transactions: Transactions[Session] = Transactions(sessions, questions)
 
     def forget(self) -> None:
-        """Lets go of the session that writes."""
+        """Lets go of the sessions that write."""
         self._writing.forget()
+        self._transactions.forget()
 
     # -- Writing ---------------------------------------------------------------------------------------------------
 
@@ -143,25 +145,13 @@ class PostgresLog:
 
     def _write(self, steps: Writes[Session, R]) -> R:
         try:
-            wish = next(steps)
-            while True:
-                try:
-                    answer: object
-                    match wish:
-                        case Connect():
-                            answer = self._sessions.connect()
-                        case session, question:
-                            answer = session.ask(question)
-                except (ServerError, ConnectionLostError, FactfoldError) as error:
-                    wish = steps.throw(error)
-                else:
-                    wish = steps.send(answer)
-        except StopIteration as end:
-            result: R = end.value
-            return result
+            return self._sessions.perform(steps)
         except BaseException:
             self._writing.abandon()
             raise
+
+    def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        return self._sessions.perform(self._transactions.transact(swap, body))
 
     def resolve(self, append: Append) -> Appended | None:
         return self._sessions.ask(self._questions.resolve(append))

@@ -8,6 +8,7 @@ from factfold.errors import (
     AppendRefusedError,
     FactfoldError,
     InvalidUrlError,
+    LockLostError,
     OutcomeUnknownError,
     StorageError,
     StorageFormatError,
@@ -96,6 +97,13 @@ class Place:
             return self._was_closed()
         return StoreUnavailableError(
             f"{self.name}: the connection was lost ({_one_line(error)}). It is made anew at the next use."
+        )
+
+    def stood_still(self) -> FactfoldError:
+        """What it means that the server has ended a transaction that stayed open."""
+        return LockLostError(
+            f"{self.name}: a transaction stood still for too long, and the server has ended it. Nothing was written. "
+            "What handlers do between two statements has to take less than Postgres(timeout=...)."
         )
 
     def unknown(self, error: BaseException) -> FactfoldError:

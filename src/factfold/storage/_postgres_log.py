@@ -212,6 +212,15 @@ class Questions:
         parameters = (self._namespace, self._patience, *_swapped(swap))
         return Question(self._sql.swap, parameters, _is_true, locks=True, once=True)
 
+    def transact(self, swap: Swap) -> Question[bool]:
+        """Begins a transaction with a swap."""
+        parameters = (self._namespace, self._patience, boolean(swap.exclusive), *_swapped(swap))
+        return Question(self._sql.transact, parameters, _is_true, opens=True, locks=True)
+
+    def finish(self) -> Question[None]:
+        """Commits the transaction that was begun by one of these questions. Fails in any other."""
+        return Question(self._sql.finish, (), lambda rows: None, ends=True)
+
     # -- Reading ---------------------------------------------------------------------------------------------------
 
     def head(self) -> Question[Head]:

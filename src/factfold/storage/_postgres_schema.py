@@ -34,6 +34,8 @@ class Statements:
     resolve: Statement
     put: Statement
     swap: Statement
+    transact: Statement
+    finish: Statement
     head: Statement
     look: Statement
     load: Statement
@@ -55,6 +57,8 @@ class Statements:
             resolve=call("resolve", 6),
             put=call("put", 4),
             swap=call("swap", 6),
+            transact=call("transact", 7),
+            finish=call("finish", 0),
             head=call("head", 1),
             look=call("look", 6),
             load=call("load", 7),

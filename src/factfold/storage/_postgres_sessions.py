@@ -14,14 +14,17 @@ import select
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar, overload
 from weakref import WeakValueDictionary, finalize
 
 import psycopg
+from psycopg.pq.abc import PGconn
+from psycopg.rows import tuple_row
 
 from factfold.storage._postgres_errors import Place
+from factfold.storage._postgres_lending import LentConnection, loss
 from factfold.storage._postgres_schema import Reads, Steps
 from factfold.storage._postgres_wire import (
     Connected,
@@ -33,6 +36,7 @@ from factfold.storage._postgres_wire import (
     Wire,
     announced,
 )
+from factfold.storage._postgres_writing import Connect, Lend, Writes
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")
@@ -46,7 +50,9 @@ FIRST_PAUSE = 0.05
 
 def connection_parameters(options: Postgres) -> dict[str, Any]:
     """What connections are made with beside the url, where that says nothing else."""
-    parameters: dict[str, Any] = {"client_encoding": "UTF8"}
+    parameters: dict[str, Any] = {"client_encoding": "UTF8", "autocommit": True}
+    if options.pooler:
+        parameters["prepare_threshold"] = None
     if "connect_timeout" not in options.url:
         parameters["connect_timeout"] = max(2, math.ceil(options.timeout))
     if "application_name" not in options.url:
@@ -59,10 +65,16 @@ def _end(connection: psycopg.Connection, process: int) -> None:
         connection.close()
 
 
+def interrupt(pgconn: PGconn) -> None:
+    """Makes whoever waits for something from the server hear that the connection is lost."""
+    with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(pgconn.socket)) as copy:
+        copy.shutdown(socket.SHUT_RDWR)
+
+
 class Session(Connected):
     """A connection. Raises `ServerError` for what the server refused, `ConnectionLostError` when there is no answer."""
 
-    def __init__(self, connection: psycopg.Connection, options: Postgres) -> None:
+    def __init__(self, connection: LentConnection, options: Postgres) -> None:
         super().__init__(connection.pgconn)
         self._using = threading.Lock()  # Held while it is in use: nobody else closes it meanwhile.
         self._timeout = options.timeout
@@ -78,10 +90,7 @@ class Session(Connected):
     @classmethod
     def connected(cls, options: Postgres) -> Session:
         """Connects. Raises psycopg.Error."""
-        connection = psycopg.connect(
-            options.url, autocommit=True, prepare_threshold=None, **connection_parameters(options)
-        )
-        return cls(connection, options)
+        return cls(LentConnection.connect(options.url, **connection_parameters(options)), options)
 
     @overload
     def ask(self, question: Question[R]) -> R: ...
@@ -120,6 +129,22 @@ class Session(Connected):
             self._wait(self._incoming, limit)
             pgconn.consume_input()
         return wire.rows()
+
+    def lend(self, body: Callable[[object], object]) -> None:
+        """Has somebody else work with the connection. Raises what they raise, unless it is lost by then."""
+        with self._using:
+            if self.closed:
+                raise ConnectionLostError("it was closed before", sent=False)
+            self._connection.row_factory = tuple_row  # Another one may have changed it.
+            try:
+                body(self._connection)
+            except Exception as error:
+                if self.closed:
+                    raise loss(error) from error
+                raise
+            except BaseException:
+                self._connection.close()
+                raise
 
     def follow(self, steps: Steps[R]) -> R:
         """Asks all questions of `steps`."""
@@ -171,8 +196,7 @@ class Session(Connected):
 
     def interrupt(self) -> None:
         """Makes a thread that waits for something from the server hear that the connection is lost."""
-        with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._pgconn.socket)) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
+        interrupt(self._pgconn)
 
     def _wait(self, poll: select.poll, seconds: float) -> int:
         ready = poll.poll(seconds * 1000)
@@ -280,6 +304,30 @@ class Sessions(Place):
         except StopIteration as end:
             result: R = end.value
             return result
+
+    def perform(self, steps: Writes[Session, R]) -> R:
+        """Does what an operation wishes, one thing after the other, to its result."""
+        try:
+            wish = next(steps)
+            while True:
+                answer: object = None
+                try:
+                    match wish:
+                        case Connect():
+                            answer = self.connect()
+                        case Lend(session, body):
+                            session.lend(body)
+                        case session, question:
+                            answer = session.ask(question)
+                except Exception as error:  # noqa: BLE001 (the operation decides what it means)
+                    wish = steps.throw(error)
+                else:
+                    wish = steps.send(answer)
+        except StopIteration as end:
+            result: R = end.value
+            return result
+        finally:
+            steps.close()
 
     def close(self) -> None:
         """Waits for the questions that are being asked, for a while, and ends all sessions."""

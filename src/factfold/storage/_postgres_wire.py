@@ -162,6 +162,11 @@ class Connected:
         """Whether a transaction is open."""
         return self._pgconn.transaction_status in _OPEN
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether a statement of the open transaction has failed, so that it can only be rolled back."""
+        return self._pgconn.transaction_status == pq.TransactionStatus.INERROR
+
 
 # -- The wire ----------------------------------------------------------------------------------------------------------
 

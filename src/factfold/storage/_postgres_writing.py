@@ -1,13 +1,14 @@
 """How a log writes: over a session of its own, whose open transaction is the held lock. It does no I/O.
 
 Each operation is a generator. It yields `CONNECT`, and is sent a session; or a session and what to ask it, and is sent
-the answer. Who drives it (`_postgres_engine`, `_postgres_async`) throws in `ServerError`, `ConnectionLostError` and
-factfold's own errors. Where anything else comes in between, the session that was asked has closed itself.
+the answer; or `Lend`. Who drives it (`Sessions.perform`, `AsyncSessions.perform`) throws in what is raised, but
+interrupts: then the session that was asked has closed itself.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
@@ -37,6 +38,8 @@ class AnySession(Protocol):
     def closed(self) -> bool: ...
     @property
     def in_transaction(self) -> bool: ...
+    @property
+    def has_failed(self) -> bool: ...
     def is_usable(self) -> bool: ...
     def close(self) -> None: ...
 
@@ -44,7 +47,25 @@ class AnySession(Protocol):
 R = TypeVar("R")
 S = TypeVar("S", bound=AnySession)
 
-Writes: TypeAlias = Generator[Connect | tuple[S, Question[Any] | Script], Any, R]
+
+@dataclass(frozen=True, slots=True)
+class Lend(Generic[S]):
+    """The wish that somebody else works with the driver's connection of a session."""
+
+    session: S
+    body: Callable[[object], object]
+
+
+Writes: TypeAlias = Generator[Connect | tuple[S, Question[Any] | Script] | Lend[S], Any, R]
+
+
+def roll_back(session: S) -> Writes[S, None]:
+    """Ends the transaction that is open, if there is one. Whatever goes wrong, it ends."""
+    if not session.closed and session.in_transaction:
+        try:
+            yield session, Script(b"ROLLBACK")
+        except (ServerError, ConnectionLostError):
+            session.close()
 
 
 class Writing(Generic[S]):
@@ -111,13 +132,8 @@ class Writing(Generic[S]):
             self._session.close()
 
     def _roll_back(self) -> Writes[S, None]:
-        """Ends the transaction that is open, if there is one. Whatever goes wrong, it ends."""
-        session = self._session
-        if session is not None and not session.closed and session.in_transaction:
-            try:
-                yield session, Script(b"ROLLBACK")
-            except (ServerError, ConnectionLostError):
-                session.close()
+        if self._session is not None:
+            yield from roll_back(self._session)
 
     def _free(self) -> Writes[S, S]:
         """The session, without an open transaction."""
