@@ -8,7 +8,19 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks import delivery, imports, memory, postgres, processes, profiles, reading, snapshots, valkey, writing
+from benchmarks import (
+    delivery,
+    imports,
+    memory,
+    postgres,
+    processes,
+    profiles,
+    projections,
+    reading,
+    snapshots,
+    valkey,
+    writing,
+)
 from benchmarks.harness import FULL, QUICK, TINY, Budget, Row
 from benchmarks.table import show
 
@@ -20,6 +32,7 @@ GROUPS: Mapping[str, Callable[[Budget, Path | None], list[Row]]] = {
     "reading": reading.rows,
     "snapshots": snapshots.rows,
     "delivery": delivery.rows,
+    "projections": projections.rows,
     "postgres": postgres.rows,
     "valkey": valkey.rows,
 }

@@ -14,7 +14,7 @@ from factfold.errors import FactfoldError, StoreClosedError
 from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.storage.base import AsyncLog, AsyncTransactionalLog
-from factfold.watching import Watch
+from factfold.watchdog import Watchdog
 from factfold.workers import LEAVING
 
 R = TypeVar("R")
@@ -89,7 +89,7 @@ class AsyncCrew:
         self._workers: dict[str, AsyncWorker] = {}
         self._closed = False
         self._keeper: asyncio.Task[None] | None = None
-        self._watch = Watch()
+        self._watchdog = Watchdog()
 
     def place(self, store: object) -> Place:
         """Where the events of this store's consumers are handled."""
@@ -176,11 +176,11 @@ class AsyncCrew:
         loop = asyncio.get_running_loop()
         while running := [worker.consumption for worker in self._workers.values() if not worker.task.done()]:
             for consumption in running:
-                if self._watch.is_due(consumption, loop.time()):
+                if self._watchdog.is_due(consumption, loop.time()):
                     await self._renew(consumption)
             head = self.pump.cache.head
-            self._watch.look(running, 0 if head is None else head.position, loop.time())
-            await asyncio.sleep(self._watch.interval(running))
+            self._watchdog.look(running, 0 if head is None else head.position, loop.time())
+            await asyncio.sleep(self._watchdog.interval(running))
 
     async def _renew(self, consumption: Consumption) -> None:
         swap = consumption.renewal()

@@ -15,7 +15,7 @@ from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.storage.base import Log, Swap, TransactionalLog
 from factfold.subscriptions import Pump, sleep_until_moved
-from factfold.watching import Watch
+from factfold.watchdog import Watchdog
 
 R = TypeVar("R")
 
@@ -89,7 +89,7 @@ class Crew:
         self._workers: dict[str, Worker] = {}
         self._closed = threading.Event()
         self._keeper: threading.Thread | None = None
-        self._watch = Watch()
+        self._watchdog = Watchdog()
 
     def place(self, store: object) -> Place:
         """Where the events of this store's consumers are handled."""
@@ -185,11 +185,11 @@ class Crew:
                     self._keeper = None  # the next one that is started brings another
                     return
             for consumption in running:
-                if self._watch.is_due(consumption, time.monotonic()):
+                if self._watchdog.is_due(consumption, time.monotonic()):
                     self._renew(consumption)
             head = self.pump.cache.head
-            self._watch.look(running, 0 if head is None else head.position, time.monotonic())
-            self._closed.wait(self._watch.interval(running))
+            self._watchdog.look(running, 0 if head is None else head.position, time.monotonic())
+            self._closed.wait(self._watchdog.interval(running))
 
     def _renew(self, consumption: Consumption) -> None:
         swap = consumption.renewal()

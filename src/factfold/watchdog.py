@@ -11,7 +11,7 @@ GLANCE = 1.0
 """Seconds between two looks at most."""
 
 
-class Watch:
+class Watchdog:
     """What has been seen of the consumers, and when. Times are seconds of a clock that only goes forward."""
 
     def __init__(self) -> None:
