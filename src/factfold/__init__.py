@@ -42,7 +42,7 @@ from factfold.events import JSON, Metadata, RecordedEvent, event, metadata
 from factfold.handlers import Context, Handlers
 from factfold.receipt import Receipt
 from factfold.retry import Retry
-from factfold.settings import Stats
+from factfold.stats import Stats
 from factfold.statuses import ConsumerStatus, Health
 from factfold.storage.base import StreamInfo
 from factfold.store import Store

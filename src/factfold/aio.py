@@ -23,17 +23,20 @@ from factfold.errors import FactfoldError, StoreClosedError
 from factfold.feed import Filter
 from factfold.job import DONE, Job, refuse_inside_command
 from factfold.loads import LoadTask
+from factfold.observing import Observer
 from factfold.once import Once
 from factfold.reading import event_decoder
 from factfold.receipt import Receipt
 from factfold.requests import perform
 from factfold.retry import Retry
-from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
+from factfold.settings import Settings, do_nothing, read_to_save, read_version, stats_of, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
+from factfold.stats import Stats
 from factfold.storage import _fork
 from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage
 from factfold.streams import Stream
 from factfold.transaction import Transaction
+from factfold.watching import Watch, loading
 
 if TYPE_CHECKING:
     from factfold.projections import Projection
@@ -57,6 +60,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         clock: gives `tx.now`, an aware datetime.
         transform: rewrites the JSON of events before they are stored, and back: for encryption or compression.
         inline: projections that every append writes in its own transaction, in an SQL database.
+        observer: is told what the store does, for traces and metrics; it costs nothing while there is none.
 
     Raises:
         InvalidUrlError, InvalidNamespaceError: the arguments cannot be used.
@@ -73,8 +77,9 @@ class AsyncStore(AsyncReader, AsyncRunner):
         clock: Callable[[], datetime] = utc_now,
         transform: Transform | None = None,
         inline: Sequence[Projection] = (),
+        observer: Observer | None = None,
     ) -> None:
-        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline)
+        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline, observer)
         self._connections = _Connections(self._settings.storage)
         self._owner = True
         self._begin()
@@ -83,6 +88,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
     def _begin(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._heart: Heart | None = None
+        self._watch = Watch.of(self._settings)
         self._log: AsyncLog | None = None
         self._saver: AsyncSaver | None = None
         self._pump: AsyncPump | None = None
@@ -130,6 +136,8 @@ class AsyncStore(AsyncReader, AsyncRunner):
             NestedExecutionError: called inside a command.
         """
         job = self._settings.job(command, args, kwargs)
+        if self._watch is not None:
+            return cast("Receipt[R]", await self._watched(self._watch, job))  # as below
         heart = self._heart  # most of the time it is there, and `_ready` need not be awaited
         if heart is None or self._closed or asyncio.get_running_loop() is not self._loop:
             heart = (await self._ready())[0]
@@ -168,6 +176,8 @@ class AsyncStore(AsyncReader, AsyncRunner):
         current since; calls that have to load it share one load.
         """
         job = self._settings.reading(stream, max_age)
+        if self._watch is not None:
+            return cast("S", (await self._watched(self._watch, job)).result)  # as below
         receipt = await self._serve((await self._ready())[0], job)
         return cast("S", receipt.result)  # the state of a Stream[S, ...]
 
@@ -199,7 +209,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
     def stats(self) -> Stats:
         """What this store has done so far; also when it is closed. No I/O."""
         refuse_inside_command()
-        return Stats.of(self._heart)
+        return stats_of(self._heart)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -252,6 +262,8 @@ class AsyncStore(AsyncReader, AsyncRunner):
             await self._saver.close()
         if self._owner:
             await self._connections.close()
+        if self._watch is not None:
+            self._watch.closed()
         self._ended = True
 
     def before_fork(self) -> None:
@@ -308,6 +320,8 @@ class AsyncStore(AsyncReader, AsyncRunner):
                 await pump.stop()
                 raise
         self._heart = heart
+        if self._watch is not None:
+            self._watch.opened(heart)
         return heart, log
 
     def _check_open(self) -> None:
@@ -337,6 +351,11 @@ class AsyncStore(AsyncReader, AsyncRunner):
             beginning.exception()
 
     # -- inside: the tasks around the heart ------------------------------------------------------------------------
+
+    async def _watched(self, watch: Watch, job: Job) -> Receipt[object]:
+        """Queues a job and waits for its end, and tells the observer about it."""
+        with watch.execution(job):
+            return await self._serve((await self._ready())[0], job)
 
     async def _serve(self, heart: Heart, job: Job) -> Receipt[object]:
         """Queues a job and waits for its end."""
@@ -383,12 +402,13 @@ class AsyncStore(AsyncReader, AsyncRunner):
         log = self._log
         assert log is not None
         steps = heart.lead()
+        ask = perform if self._watch is None else self._watch.performing_async(heart)
         try:
             request = next(steps)
             while True:
                 self._appoint(heart)  # what the commands of this batch miss is loaded meanwhile
                 try:
-                    answer = await perform(request, log, asyncio.sleep)
+                    answer = await ask(request, log, asyncio.sleep)
                 except Exception as error:
                     request = steps.throw(error)
                 else:
@@ -407,9 +427,10 @@ class AsyncStore(AsyncReader, AsyncRunner):
         log = self._log
         assert log is not None
         try:
-            if task.asked:
-                task.resume(await log.get(PLACE, task.asked), heart.snapshots)
-            task.fold(await log.load(task.load), heart.decode)
+            with loading(self._watch, task):
+                if task.asked:
+                    task.resume(await log.get(PLACE, task.asked), heart.snapshots)
+                task.fold(await log.load(task.load), heart.decode)
         except Exception as error:
             heart.load_failed(task, error)
         else:

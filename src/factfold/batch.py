@@ -135,6 +135,11 @@ class Heart:
         """Whether a leader would find something to do."""
         return bool(self._queue or self._batch or self._parts or self._starved)
 
+    @property
+    def served(self) -> Sequence[Job]:
+        """Those for whom the leader asks the storage just now."""
+        return self._batch.jobs if self._batch is not None else [job for job, _ in self._starved]
+
     def next_load(self, job: Job | None = None) -> LoadTask | None:
         """What to load next: of what this job misses (of what any job misses), that which nobody loads yet."""
         task = self.missing.next(job, None if self._spoiled else self.cache.head, self._generation)

@@ -15,6 +15,7 @@ from factfold.cache import Key
 from factfold.commands import name_of, refusal_of_result
 from factfold.errors import ImpureCommandError, NestedExecutionError
 from factfold.events import current_metadata, uuid7
+from factfold.observing import Execution
 from factfold.overlay import Pending
 from factfold.receipt import Receipt
 from factfold.storage.base import StoredEvent
@@ -53,6 +54,7 @@ class Job(Struct, eq=False):
         max_age: how many seconds ago what it reads may have been current last; None: it has to be current now.
         trace, group: what the last run read, and what it then had to wait for.
         wake: belongs to the driver: wakes the caller where it sleeps.
+        execution: what an observer is told of it, while there is one.
     """
 
     command: Callable[..., object]
@@ -78,6 +80,7 @@ class Job(Struct, eq=False):
     ids: list[UUID] = []
     trace: Sequence[Read] = ()
     group: tuple[Key, ...] = ()
+    execution: Execution | None = None
 
     @staticmethod
     def of(

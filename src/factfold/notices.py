@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 
-def warn(message: str, *args: object) -> None:
-    """A warning of the logger `factfold`; `args` are filled into the message as logging does it."""
+def warn(message: str, *args: object, error: BaseException | None = None) -> None:
+    """A warning of the logger `factfold`; `args` are filled into the message as logging does it.
+
+    With `error` its traceback follows: for what is wrong in somebody's code, and not for what a server answers.
+    """
     # Here, so that `import factfold` need not wait for it: as a rule there is nothing to say.
     import logging
 
-    logging.getLogger("factfold").warning(message, *args)
+    logging.getLogger("factfold").warning(message, *args, exc_info=error)

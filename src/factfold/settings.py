@@ -14,9 +14,11 @@ from factfold.codec import Transform
 from factfold.commands import check_command
 from factfold.errors import InvalidNamespaceError
 from factfold.job import Job, check_age, check_count, refuse_inside_command
+from factfold.observing import Observer, check_observer
 from factfold.reading import decoder, sealer
 from factfold.retry import Retry
 from factfold.snapshots import Snapshots
+from factfold.stats import Stats
 from factfold.storage import open_storage
 from factfold.storage.base import Capabilities, Storage
 from factfold.streams import Stream
@@ -55,65 +57,28 @@ def do_nothing(tx: Transaction) -> None:
     """A command that is answered when those before it are."""
 
 
-class Stats(Struct, frozen=True):
-    """What a store has done since it was opened, in this process.
-
-    Attributes:
-        commands: commands that were answered.
-        batches: groups of commands that were decided together.
-        attempts: how often a batch was decided.
-        conflicts: how often others were faster, and a batch was decided again.
-        loads: requests to load states; each may bring many.
-        hits, misses: reads of a state that was, or was not, in the cache.
-        refreshes: cached states that others' events moved on.
-        evictions: streams that were dropped because the cache was full.
-        cached: streams in the cache now.
-        snapshots_used: loads that went on from a snapshot.
-        snapshots_refused: snapshots that did not fit: of another fold, damaged, or not borne out by the log.
-        snapshots_saved: snapshots that were written.
-        snapshots_failed: snapshots that could not be written.
-        snapshots_dropped: snapshots that were not tried, because too many waited or the store was closed.
-    """
-
-    commands: int
-    batches: int
-    attempts: int
-    conflicts: int
-    loads: int
-    hits: int
-    misses: int
-    refreshes: int
-    evictions: int
-    cached: int
-    snapshots_used: int
-    snapshots_refused: int
-    snapshots_saved: int
-    snapshots_failed: int
-    snapshots_dropped: int
-
-    @staticmethod
-    def of(heart: Heart | None) -> Stats:
-        """The numbers as they are now; all zero before the store was opened."""
-        if heart is None:
-            return Stats(*[0] * 15)
-        done, cache, snapshots = heart.counters, heart.cache, heart.snapshots
-        return Stats(
-            commands=done.commands,
-            batches=done.batches,
-            attempts=done.attempts,
-            conflicts=done.conflicts,
-            loads=done.loads,
-            hits=cache.hits,
-            misses=cache.misses,
-            refreshes=cache.refreshes,
-            evictions=cache.evictions,
-            cached=len(cache),
-            snapshots_used=snapshots.used,
-            snapshots_refused=snapshots.refused,
-            snapshots_saved=snapshots.saved,
-            snapshots_failed=snapshots.failed,
-            snapshots_dropped=snapshots.dropped,
-        )
+def stats_of(heart: Heart | None) -> Stats:
+    """The numbers as they are now; all zero before the store was opened."""
+    if heart is None:
+        return Stats(*[0] * 15)
+    done, cache, snapshots = heart.counters, heart.cache, heart.snapshots
+    return Stats(
+        commands=done.commands,
+        batches=done.batches,
+        attempts=done.attempts,
+        conflicts=done.conflicts,
+        loads=done.loads,
+        hits=cache.hits,
+        misses=cache.misses,
+        refreshes=cache.refreshes,
+        evictions=cache.evictions,
+        cached=len(cache),
+        snapshots_used=snapshots.used,
+        snapshots_refused=snapshots.refused,
+        snapshots_saved=snapshots.saved,
+        snapshots_failed=snapshots.failed,
+        snapshots_dropped=snapshots.dropped,
+    )
 
 
 class Settings(Struct, frozen=True):
@@ -125,7 +90,8 @@ class Settings(Struct, frozen=True):
     retry: Retry
     clock: Callable[[], datetime]
     transform: Transform | None
-    inline: tuple[Projection, ...] = ()
+    inline: tuple[Projection, ...]
+    observer: Observer | None
 
     @staticmethod
     def checked(
@@ -136,17 +102,26 @@ class Settings(Struct, frozen=True):
         clock: Callable[[], datetime],
         transform: Transform | None,
         inline: Sequence[Projection] = (),
+        observer: Observer | None = None,
     ) -> Settings:
         """The settings. Raises InvalidUrlError, InvalidNamespaceError, ValueError, TypeError where they cannot be."""
         check_count("cache_size", cache_size)
         _check_namespace(namespace)
         _check_kinds(retry, clock, transform)
-        return Settings(open_storage(storage), namespace, cache_size, retry, clock, transform, tuple(inline))
+        check_observer(observer)
+        return Settings(open_storage(storage), namespace, cache_size, retry, clock, transform, tuple(inline), observer)
 
     def sibling(self, namespace: str) -> Settings:
         """The same for another namespace."""
         return Settings.checked(
-            self.storage, namespace, self.cache_size, self.retry, self.clock, self.transform, self.inline
+            self.storage,
+            namespace,
+            self.cache_size,
+            self.retry,
+            self.clock,
+            self.transform,
+            self.inline,
+            self.observer,
         )
 
     def heart(

@@ -16,6 +16,7 @@ from factfold.batch import Heart
 from factfold.codec import Transform
 from factfold.errors import FactfoldError, StoreClosedError
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job, refuse_inside_command
+from factfold.observing import Observer
 from factfold.once import Once
 from factfold.readers import Reader
 from factfold.reading import event_decoder
@@ -24,13 +25,15 @@ from factfold.requests import perform
 from factfold.retry import Retry
 from factfold.running import Runner
 from factfold.saver import Saver
-from factfold.settings import Settings, Stats, do_nothing, read_to_save, read_version, utc_now
+from factfold.settings import Settings, do_nothing, read_to_save, read_version, stats_of, utc_now
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
+from factfold.stats import Stats
 from factfold.storage import _fork
 from factfold.storage.base import Capabilities, Engine, Log, Storage
 from factfold.streams import Stream
 from factfold.subscriptions import Pump
 from factfold.transaction import Transaction
+from factfold.watching import Watch, loading
 from factfold.workers import Crew
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ class Store(Reader, Runner):
         clock: gives `tx.now`, an aware datetime.
         transform: rewrites the JSON of events before they are stored, and back: for encryption or compression.
         inline: projections that every append writes in its own transaction, in an SQL database.
+        observer: is told what the store does, for traces and metrics; it costs nothing while there is none.
 
     Raises:
         InvalidUrlError, InvalidNamespaceError: the arguments cannot be used.
@@ -77,8 +81,9 @@ class Store(Reader, Runner):
         clock: Callable[[], datetime] = utc_now,
         transform: Transform | None = None,
         inline: Sequence[Projection] = (),
+        observer: Observer | None = None,
     ) -> None:
-        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline)
+        self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline, observer)
         self._connections = _Connections(self._settings.storage)
         self._owner = True
         self._begin()
@@ -90,6 +95,7 @@ class Store(Reader, Runner):
         self._opening = threading.Lock()
         self._leader: Job | None = None
         self._heart: Heart | None = None
+        self._watch = Watch.of(self._settings)
         self._log: Log | None = None
         self._saver: Saver | None = None
         self._pump: Pump | None = None
@@ -131,6 +137,8 @@ class Store(Reader, Runner):
             NestedExecutionError: called inside a command.
         """
         job = self._settings.job(command, args, kwargs)
+        if self._watch is not None:
+            return cast("Receipt[R]", self._watched(self._watch, job))  # as below
         heart = self._ready()[0]
         return cast("Receipt[R]", self._serve(heart, job))  # the result of a job is what its command returned
 
@@ -167,6 +175,8 @@ class Store(Reader, Runner):
         current since; calls that have to load it share one load.
         """
         job = self._settings.reading(stream, max_age)
+        if self._watch is not None:
+            return cast("S", self._watched(self._watch, job).result)  # as below
         return cast("S", self._serve(self._ready()[0], job).result)  # the state of a Stream[S, ...]
 
     def version(self, stream: Stream[object, Never], /) -> int:
@@ -196,7 +206,7 @@ class Store(Reader, Runner):
     def stats(self) -> Stats:
         """What this store has done so far; also when it is closed. No I/O."""
         refuse_inside_command()
-        return Stats.of(self._heart)
+        return stats_of(self._heart)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -250,6 +260,8 @@ class Store(Reader, Runner):
             for each in (self, *siblings):
                 if each._pump is not None:
                     each._pump.join(JOIN)
+        if self._watch is not None:
+            self._watch.closed()
         self._ended = True
 
     def before_fork(self) -> None:
@@ -294,6 +306,8 @@ class Store(Reader, Runner):
                 )
                 self._accompany(self._pump, self._crew)
                 self._heart = heart
+                if self._watch is not None:
+                    self._watch.opened(heart)
             return self._heart, self._log
 
     def _accompany(self, pump: Pump, crew: Crew) -> None:
@@ -322,6 +336,11 @@ class Store(Reader, Runner):
         return self._pump
 
     # -- inside: the threads around the heart ----------------------------------------------------------------------
+
+    def _watched(self, watch: Watch, job: Job) -> Receipt[object]:
+        """Brings a job to its end, and tells the observer about it."""
+        with watch.execution(job):
+            return self._serve(self._ready()[0], job)
 
     def _serve(self, heart: Heart, job: Job) -> Receipt[object]:
         """Brings a job to its end: leads, loads or sleeps, as its turn says."""
@@ -356,11 +375,12 @@ class Store(Reader, Runner):
     def _lead(self, heart: Heart, log: Log, job: Job) -> None:
         """Serves one batch, and hands the lead on to who has waited longest."""
         steps = heart.lead()
+        ask = perform if self._watch is None else self._watch.performing(heart)
         try:
             request = next(steps)
             while True:
                 try:
-                    answer = perform(request, log, time.sleep)
+                    answer = ask(request, log, time.sleep)
                 except Exception as error:
                     request = steps.throw(error)
                 else:
@@ -389,9 +409,10 @@ class Store(Reader, Runner):
             self._sleep(heart, job)
             return
         try:
-            if task.asked:
-                task.resume(log.get(PLACE, task.asked), heart.snapshots)
-            task.fold(log.load(task.load), heart.decode)
+            with loading(self._watch, task):
+                if task.asked:
+                    task.resume(log.get(PLACE, task.asked), heart.snapshots)
+                task.fold(log.load(task.load), heart.decode)
         except Exception as error:
             with self._guard:
                 heart.load_failed(task, error)
