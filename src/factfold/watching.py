@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import ParamSpec, TypeAlias
 
+from msgspec import structs
+
 from factfold.batch import Heart
 from factfold.commands import name_of
 from factfold.job import Job
@@ -167,8 +169,8 @@ class _Figures:
         self._last = stats_of(heart)
 
     def __call__(self) -> Stats:
-        if (heart := self._heart()) is not None:
-            self._last = stats_of(heart)
+        heart = self._heart()
+        self._last = structs.replace(self._last, cached=0) if heart is None else stats_of(heart)
         return self._last
 
 
