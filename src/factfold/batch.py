@@ -17,6 +17,7 @@ from msgspec import Struct
 
 from factfold.batched import Batch
 from factfold.cache import AnyStream, Cache, Decode, Key
+from factfold.commands import name_of
 from factfold.errors import (
     AppendRefusedError,
     FactfoldError,
@@ -31,6 +32,7 @@ from factfold.job import DONE, LEADING, LOADING, WAITING, Job
 from factfold.loads import Loading, LoadTask
 from factfold.losing import gone, losers
 from factfold.missing import Missing
+from factfold.notices import warn_of_slow
 from factfold.overlay import Overlay, Seal
 from factfold.requests import Answer, AskHead, Lock, Recall, Request, Resolve, Sleep, Steps, Unlock
 from factfold.retry import Retry
@@ -204,12 +206,16 @@ class Heart:
         self._batch = batch = Batch(Overlay(self.cache, self._seal))
         self._asked = began = time.monotonic()
         took = 0.0
+        last: Job | None = None
         while self._queue and self._take(batch):
-            self._run(batch, batch.jobs[-1])
+            last = batch.jobs[-1]
+            self._run(batch, last)
             took = time.monotonic() - began
             if batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= MAX_COMMANDS or took >= MAX_SECONDS:
                 break
         batch.slow = took > MAX_LOCKED_SECONDS
+        if batch.slow and last is not None:
+            warn_of_slow(name_of(last.command), took)  # those before it took MAX_SECONDS at most
         yield from self._decide(batch)
         while self._parts and not self._spoiled:
             self._batch = batch = Batch(Overlay(self.cache, self._seal))

@@ -12,3 +12,19 @@ def warn(message: str, *args: object, error: BaseException | None = None) -> Non
     import logging
 
     logging.getLogger("factfold").warning(message, *args, exc_info=error)
+
+
+_slow: set[str] = set()
+"""The commands of which it was said that they are slow."""
+
+
+def warn_of_slow(command: str, seconds: float) -> None:
+    """Says of a command, once in a process, that others wait for it: nobody else would find out whom they wait for."""
+    if command not in _slow:
+        _slow.add(command)
+        warn(
+            "The command %s took %.1f seconds, in which no other command of its store ran. A command should only "
+            "decide: fetch or compute before execute() what takes long.",
+            command,
+            seconds,
+        )

@@ -7,6 +7,7 @@ from typing import TypeAlias, overload
 
 from msgspec import Struct
 
+from factfold.notices import warn
 from factfold.snapshots import PLACE
 from factfold.storage.base import Append, Appended, AsyncLog, Check, Conflict, Head, Load, Loaded, Log, News
 
@@ -68,6 +69,7 @@ def perform(
         case Unlock():
             return log.unlock()
         case Resolve(append):
+            warn("An append to %s was cut off. It is asked whether the events were written.", log.name)
             return log.resolve(append)
         case Sleep(seconds):
             return sleep(seconds)
