@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +14,7 @@ from types import FrameType
 
 import pytest
 
+import factfold
 from factfold import (
     Receipt,
     Store,
@@ -37,6 +40,33 @@ def check_all_is_well(store: Store, rival: Store, **balances: int) -> None:
         before = rival.state(accounts("probe")).balance
         assert start(each.execute, deposit, "probe", 1).result().result == before + 1
     assert rival.verify(accounts).ok
+
+
+class InterruptAt:
+    """Raises KeyboardInterrupt in this thread at the n-th point at which Python may, inside of factfold.
+
+    Python delivers signals when a function is entered and when a call returns: that is what a profiler is told of.
+    """
+
+    source = os.path.dirname(factfold.__file__) + os.sep
+
+    def __init__(self, point: int) -> None:
+        self._left = point
+        self.where = ""
+
+    def __enter__(self) -> InterruptAt:
+        sys.setprofile(self._profile)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        sys.setprofile(None)
+
+    def _profile(self, frame: FrameType, event: str, what: object) -> None:
+        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(self.source):
+            self._left -= 1
+            if self._left == 0:
+                self.where = f"{event} in {frame.f_code.co_qualname}, line {frame.f_lineno}"
+                raise KeyboardInterrupt
 
 
 class Crew:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import threading
 from collections.abc import Callable, Iterable
-from types import FrameType
 from typing import TypeAlias
 
 import pytest
 
-import factfold
 from factfold import (
     OutcomeUnknownError,
     Receipt,
@@ -20,37 +16,10 @@ from factfold import (
 )
 from factfold.storage.base import Storage
 from tests.faults import PATIENCE, Faulty, Gate, once, raising
-from tests.interrupting import Crew, warm
+from tests.interrupting import Crew, InterruptAt, warm
 from tests.ledger import accounts, deposit, owners, rename
 from tests.racing import Started, eventually, start
 from tests.together import heart_of
-
-
-class InterruptAt:
-    """Raises KeyboardInterrupt in this thread at the n-th point at which Python may, inside of factfold.
-
-    Python delivers signals when a function is entered and when a call returns: that is what a profiler is told of.
-    """
-
-    source = os.path.dirname(factfold.__file__) + os.sep
-
-    def __init__(self, point: int) -> None:
-        self._left = point
-        self.where = ""
-
-    def __enter__(self) -> InterruptAt:
-        sys.setprofile(self._profile)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        sys.setprofile(None)
-
-    def _profile(self, frame: FrameType, event: str, what: object) -> None:
-        if event in ("call", "c_return") and frame.f_code.co_filename.startswith(self.source):
-            self._left -= 1
-            if self._left == 0:
-                self.where = f"{event} in {frame.f_code.co_qualname}, line {frame.f_lineno}"
-                raise KeyboardInterrupt
 
 
 def answered(other: Started[Receipt[int]], where: str) -> bool:

@@ -19,6 +19,7 @@ from factfold.observing import Execution, Observer, StorageCall
 from factfold.storage.base import Storage
 from tests.conftest import MakeStore
 from tests.faults import Faulty, once
+from tests.interrupting import InterruptAt
 from tests.ledger import InsufficientFundsError, accounts, balance, deposit, open_account, transfer, withdraw
 from tests.together import MakeTogether, heart_of
 
@@ -344,6 +345,20 @@ def test_an_observer_cannot_use_the_store_and_so_cannot_wait_for_itself(make_sto
     store.execute(deposit, "ann", 1)
     assert using.raised == [NestedExecutionError] * 2
     assert store.stats().commands == 1
+
+
+def test_an_interrupt_anywhere_leaves_the_thread_free_to_use_the_store() -> None:
+    with Store("memory:", observer=Observer()) as store:
+        interrupted = 0
+        while True:
+            interrupt = InterruptAt(interrupted + 1)
+            with contextlib.suppress(KeyboardInterrupt), interrupt:
+                store.execute(deposit, "ann", 1)
+            if not interrupt.where:
+                break
+            interrupted += 1
+            assert store.execute(deposit, "ann", 1).attempts == 1, interrupt.where
+        assert interrupted > 50
 
 
 def test_an_observer_is_told_of_the_life_of_a_store(make_store: MakeStore, told: Told) -> None:

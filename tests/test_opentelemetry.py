@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -379,6 +380,42 @@ def test_counters_do_not_go_back_when_a_store_is_closed(make_store: MakeStore, r
     assert recorded.value("factfold.commands") == commands
     second.close()
     assert recorded.value("factfold.commands") == first.stats().commands + second.stats().commands
+
+
+FORKING = """
+import os
+from factfold import Store
+from factfold.otel import OpenTelemetry
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from tests.ledger import deposit
+from tests.test_opentelemetry import commands_told
+
+reader = InMemoryMetricReader()
+store = Store("memory:", observer=OpenTelemetry(None, MeterProvider([reader])))
+for _ in range(5):
+    store.execute(deposit, "ann", 1)
+if (child := os.fork()) == 0:
+    store.execute(deposit, "ann", 1)
+    print(commands_told(reader), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(commands_told(reader))
+"""
+
+
+def commands_told(reader: InMemoryMetricReader) -> list[int]:
+    """What the metrics say of how many commands there were."""
+    found = reader.get_metrics_data()
+    assert found is not None
+    metrics = json.loads(found.to_json())["resource_metrics"][0]["scope_metrics"][0]["metrics"]
+    return [metric["data"]["data_points"][0]["value"] for metric in metrics if metric["name"] == "factfold.commands"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_does_not_count_what_its_parent_did() -> None:
+    said, error = run(FORKING)
+    assert (said.split(), error) == (["[1]", "[5]"], "")
 
 
 def test_consumers_have_spans_and_metrics(recorded: Recorded) -> None:

@@ -36,7 +36,7 @@ from factfold.storage import _fork
 from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage
 from factfold.streams import Stream
 from factfold.transaction import Transaction
-from factfold.watching import Watch, loading
+from factfold.watching import Watch, loading_async
 
 if TYPE_CHECKING:
     from factfold.projections import Projection
@@ -427,7 +427,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         log = self._log
         assert log is not None
         try:
-            with loading(self._watch, task):
+            with loading_async(self._watch, task):
                 if task.asked:
                     task.resume(await log.get(PLACE, task.asked), heart.snapshots)
                 task.fold(await log.load(task.load), heart.decode)

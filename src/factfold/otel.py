@@ -17,6 +17,7 @@ from factfold import __version__
 from factfold.errors import MissingDriverError
 from factfold.observing import Execution, Observer, StorageCall
 from factfold.stats import Stats
+from factfold.storage import _fork
 
 try:
     from opentelemetry import context, metrics, trace
@@ -233,6 +234,19 @@ class _Figures:
         self._open: dict[Callable[[], Stats], str] = {}
         self._closed: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
+        _fork.register(self)
+
+    def before_fork(self) -> None:
+        """Nothing to do: the child begins anew."""
+
+    def after_fork_in_parent(self) -> None:
+        """Nothing to do."""
+
+    def after_fork_in_child(self) -> None:
+        """What the parent's stores have done is for the parent to tell; its lock may be held by a thread of it."""
+        self._lock = threading.Lock()
+        self._open.clear()
+        self._closed.clear()
 
     def add(self, namespace: str, stats: Callable[[], Stats]) -> None:
         """Counts a store that was opened."""

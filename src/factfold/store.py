@@ -409,10 +409,10 @@ class Store(Reader, Runner):
             self._sleep(heart, job)
             return
         try:
-            with loading(self._watch, task):
+            with loading(self._watch, task) as run:
                 if task.asked:
-                    task.resume(log.get(PLACE, task.asked), heart.snapshots)
-                task.fold(log.load(task.load), heart.decode)
+                    task.resume(run(log.get, PLACE, task.asked), heart.snapshots)
+                task.fold(run(log.load, task.load), heart.decode)
         except Exception as error:
             with self._guard:
                 heart.load_failed(task, error)

@@ -6,7 +6,8 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import ParamSpec, TypeAlias
+from contextvars import copy_context
+from typing import ParamSpec, Protocol, TypeAlias, TypeVar
 
 from msgspec import structs
 
@@ -25,6 +26,14 @@ from factfold.streams import Stream, category_of
 from factfold.transaction import inside_command
 
 P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Run(Protocol):
+    """Calls a function, in the context in which the observer is told about it."""
+
+    def __call__(self, callable: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R: ...
+
 
 Asked: TypeAlias = tuple[StorageOperation, int, int]
 """What the storage is asked, of how many streams, and how many events are sent."""
@@ -52,7 +61,11 @@ class Watch:
         return None if settings.observer is None else Watch(settings.observer, settings.namespace)
 
     def tell(self, method: Callable[P, None], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Calls a method of the observer. What it raises is logged once; it cannot use a store, nor wait for itself."""
+        """Calls a method of the observer. What it raises is logged once; it cannot use a store, nor wait for itself.
+
+        To be called in a context that nobody else needs, a copy or that of a task of the store's own: an interruption
+        may leave it marked as inside of a command, where no store can be used.
+        """
         token = inside_command.set(True)
         try:
             method(*args, **kwargs)
@@ -69,13 +82,13 @@ class Watch:
     def opened(self, heart: Heart) -> None:
         """The store has a heart now."""
         self._figures = _Figures(heart)
-        self.tell(self.observer.opened, self._namespace, self._figures)
+        copy_context().run(self.tell, self.observer.opened, self._namespace, self._figures)
 
     def closed(self) -> None:
         """The store is closed, perhaps once more, or was never opened."""
         figures, self._figures = self._figures, None
         if figures is not None:
-            self.tell(self.observer.closed, self._namespace, figures)
+            copy_context().run(self.tell, self.observer.closed, self._namespace, figures)
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -109,56 +122,69 @@ class Watch:
         """`perform`, for the one who leads, with the observer told."""
 
         def ask(request: Request, log: Log, sleep: Callable[[float], None]) -> Answer:
-            with self._call(_asked(request), heart.served) as call:
-                return _noted(call, perform(request, log, sleep))
+            with self._call(_asked(request), heart.served, copy_context().run) as (call, run):
+                return _noted(call, run(perform, request, log, sleep))
 
         return ask
 
     def performing_async(
         self, heart: Heart
     ) -> Callable[[Request, AsyncLog, Callable[[float], Awaitable[None]]], Awaitable[Answer]]:
-        """The same for a task."""
+        """The same for a task of the store's own."""
 
         async def ask(request: Request, log: AsyncLog, sleep: Callable[[float], Awaitable[None]]) -> Answer:
-            with self._call(_asked(request), heart.served) as call:
+            with self._call(_asked(request), heart.served, directly) as (call, _):
                 return _noted(call, await perform(request, log, sleep))
 
         return ask
 
     @contextmanager
-    def load(self, task: LoadTask) -> Generator[None]:
-        """Around a load that callers wait for."""
+    def load(self, task: LoadTask, run: Run) -> Generator[Run]:
+        """Around a load that callers wait for. `run` calls things in the context for it."""
         waiting = dict.fromkeys(job for loading in task.loadings for job in list(loading.jobs))
-        with self._call(("load", len(task.loadings), 0), list(waiting)) as call:
-            yield
+        with self._call(("load", len(task.loadings), 0), list(waiting), run) as (call, _):
+            yield run
             _noted(call, task.loaded)
 
     @contextmanager
-    def _call(self, asked: Asked | None, jobs: Sequence[Job]) -> Generator[StorageCall | None]:
+    def _call(self, asked: Asked | None, jobs: Sequence[Job], run: Run) -> Generator[tuple[StorageCall | None, Run]]:
         executions = [job.execution for job in jobs if job.execution is not None]
         if asked is None or not executions:
-            yield None
+            yield None, directly
             return
         operation, streams, events = asked
         call = StorageCall(operation, self._namespace, executions, streams, events)
         if operation != "load":
             for execution in executions:
                 execution.batch_size = len(executions)
-        self.tell(self.observer.asking, call)
+        run(self.tell, self.observer.asking, call)
         began = time.perf_counter()
         try:
-            yield call
+            yield call, run
         except BaseException as error:
             call.seconds = time.perf_counter() - began
-            self.tell(self.observer.answered, call, error)
+            run(self.tell, self.observer.answered, call, error)
             raise
         call.seconds = time.perf_counter() - began
-        self.tell(self.observer.answered, call, None)
+        run(self.tell, self.observer.answered, call, None)
 
 
-def loading(watch: Watch | None, task: LoadTask) -> AbstractContextManager[None]:
-    """Around a load that callers wait for, whether somebody observes it or not."""
-    return nullcontext() if watch is None else watch.load(task)
+def loading(watch: Watch | None, task: LoadTask) -> AbstractContextManager[Run]:
+    """Around a load in a caller's thread, whether somebody observes it or not. Gives what is to call the storage."""
+    return _directly if watch is None else watch.load(task, copy_context().run)
+
+
+def loading_async(watch: Watch | None, task: LoadTask) -> AbstractContextManager[Run]:
+    """The same in a task of the store's own, where the storage is called directly."""
+    return _directly if watch is None else watch.load(task, directly)
+
+
+def directly(callable: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Calls a function in the present context."""
+    return callable(*args, **kwargs)
+
+
+_directly = nullcontext[Run](directly)
 
 
 class _Figures:
