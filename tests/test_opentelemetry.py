@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import pytest
 from opentelemetry import trace
@@ -23,7 +23,8 @@ from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, SpanContex
 from factfold import AsyncStore, Stats, Store, Transaction
 from factfold.observing import Execution
 from factfold.otel import COUNTED, PRESENT, OpenTelemetry
-from factfold.storage.base import Storage
+from factfold.storage.base import AsyncEngine, AsyncLog, Storage
+from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
 from tests.faults import Faulty, once
 from tests.ledger import InsufficientFundsError, accounts, deposit, open_account, withdraw
@@ -223,12 +224,55 @@ def test_a_command_runs_in_the_span_of_its_execute(make_together: MakeTogether, 
     assert is_child(recorded.span("inside"), execute)
 
 
-def test_what_the_driver_records_belongs_to_the_append(storage: Storage, recorded: Recorded) -> None:
+class Traced(Memory):
+    """A storage whose driver records what it does, in the task that asks."""
+
+    def __init__(self, tracer: trace.Tracer) -> None:
+        super().__init__()
+        self._tracer = tracer
+
+    async def open_async(self) -> AsyncEngine:
+        return TracedEngine(await super().open_async(), self._tracer)
+
+
+class TracedEngine:
+    def __init__(self, engine: AsyncEngine, tracer: trace.Tracer) -> None:
+        self.capabilities = engine.capabilities
+        self.close = engine.close
+        self._engine = engine
+        self._tracer = tracer
+
+    async def log(self, namespace: str) -> AsyncLog:
+        return cast("AsyncLog", TracedLog(await self._engine.log(namespace), self._tracer))  # by __getattr__
+
+
+class TracedLog:
+    def __init__(self, log: AsyncLog, tracer: trace.Tracer) -> None:
+        self._log = log
+        self._tracer = tracer
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("append", "load"):
+            self._tracer.start_span(f"driver: {name}").end()
+        return getattr(self._log, name)
+
+
+def test_what_the_driver_records_belongs_to_the_request(storage: Storage, recorded: Recorded) -> None:
     faulty = Faulty(storage)
-    faulty.before["append"] = lambda _: recorded.tracer.start_span("INSERT").end()
+    faulty.before["append"] = lambda _: recorded.tracer.start_span("driver: append").end()
+    faulty.before["load"] = lambda _: recorded.tracer.start_span("driver: load").end()
     with Store(faulty, observer=recorded.observer) as store, recorded.tracer.start_as_current_span("caller"):
         store.execute(deposit, "ann", 1)
-    assert is_child(recorded.span("INSERT"), recorded.span("append"))
+    assert is_child(recorded.span("driver: append"), recorded.span("append"))
+    assert is_child(recorded.span("driver: load"), recorded.span("load"))
+
+
+async def test_what_an_asynchronous_driver_records_belongs_to_the_request(recorded: Recorded) -> None:
+    async with AsyncStore(Traced(recorded.tracer), observer=recorded.observer) as store:
+        with recorded.tracer.start_as_current_span("caller"):
+            await store.execute(deposit, "ann", 1)
+    assert is_child(recorded.span("driver: append"), recorded.span("append"))
+    assert is_child(recorded.span("driver: load"), recorded.span("load"))
 
 
 def test_what_a_command_raises_is_named_and_not_told_in_full(make_store: MakeStore, recorded: Recorded) -> None:
