@@ -20,15 +20,15 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import NonRecordingSpan, NoOpTracerProvider, SpanContext, StatusCode, TraceFlags
 
-from factfold import AsyncStore, Stats, Store, Transaction
+from factfold import AsyncStore, Projection, ProjectionContext, Stats, Store, Transaction
 from factfold.observing import Execution
 from factfold.otel import COUNTED, PRESENT, OpenTelemetry
 from factfold.storage.base import AsyncEngine, AsyncLog, Storage
 from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
 from tests.faults import Faulty, once
-from tests.ledger import InsufficientFundsError, accounts, deposit, open_account, withdraw
-from tests.racing import race, within
+from tests.ledger import Deposited, InsufficientFundsError, accounts, deposit, open_account, withdraw
+from tests.racing import eventually, race, within
 from tests.together import MakeTogether
 
 ENGINES = ("memory",)
@@ -463,15 +463,34 @@ def test_a_child_does_not_count_what_its_parent_did() -> None:
 
 
 def test_consumers_have_spans_and_metrics(recorded: Recorded) -> None:
-    recorded.observer.consumed("balances", 200, 0.5)
-    recorded.observer.lag("balances", 40, 1.5)
+    recorded.observer.consumed("default", "balances", 200, 0.5)
+    recorded.observer.lag("default", "balances", 40, 1.5)
     span = recorded.span("consume balances")
     assert (span.attributes or {})["factfold.events"] == 200
     assert (span.end_time or 0) - (span.start_time or 0) == 500_000_000
-    assert recorded.points("factfold.consumer.events") == [({"factfold.consumer": "balances"}, 200)]
+    described = {"factfold.namespace": "default", "factfold.consumer": "balances"}
+    assert recorded.points("factfold.consumer.events") == [(described, 200)]
     assert recorded.value("factfold.consumer.duration").sum == 0.5
     assert recorded.value("factfold.consumer.lag") == 40
     assert recorded.value("factfold.consumer.lag.duration") == 1.5
+
+
+def test_a_projection_tells_what_it_has_handled_and_how_far_it_is_behind(recorded: Recorded) -> None:
+    balances = Projection("balances")
+    handled: list[int] = []
+
+    @balances.on
+    def _(event: Deposited, context: ProjectionContext[object]) -> None:
+        handled.append(event.amount)
+
+    with Store("memory:", observer=recorded.observer) as store:
+        receipt = store.execute(deposit, "ann", 10)
+        store.start(balances)
+        store.wait_for(balances, receipt)
+        eventually(lambda: recorded.points("factfold.consumer.lag"))
+    assert handled == [10]
+    assert recorded.span("consume balances").attributes is not None
+    assert recorded.value("factfold.consumer.lag") == 0
 
 
 # -- what is not there -------------------------------------------------------------------------------------------------

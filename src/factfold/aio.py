@@ -310,7 +310,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         decode = event_decoder(self._settings.transform)
         pump = self._pump = AsyncPump(heart.cache, log, decode, partial(self._look, heart))
         crew = self._crew = AsyncCrew(
-            log, pump, namespace=self._settings.namespace, transactions=capabilities.transactions
+            log, pump, namespace=self._settings.namespace, transactions=capabilities.transactions, watch=self._watch
         )
         if self._settings.inline:
             try:

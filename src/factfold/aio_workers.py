@@ -13,8 +13,10 @@ from factfold.errands import Errands, Rest, run_async
 from factfold.errors import FactfoldError, StoreClosedError
 from factfold.inline import InlineProjections
 from factfold.notices import warn
-from factfold.storage.base import AsyncLog, AsyncTransactionalLog
+from factfold.statuses import age_after
+from factfold.storage.base import AsyncLog, AsyncTransactionalLog, Head
 from factfold.watchdog import Watchdog
+from factfold.watching import Watch
 from factfold.workers import LEAVING
 
 R = TypeVar("R")
@@ -79,12 +81,15 @@ async def _no_rest(rest: Rest) -> bool:
 class AsyncCrew:
     """All consumers that a store runs."""
 
-    def __init__(self, log: AsyncLog, pump: AsyncPump, *, namespace: str, transactions: bool) -> None:
+    def __init__(
+        self, log: AsyncLog, pump: AsyncPump, *, namespace: str, transactions: bool, watch: Watch | None
+    ) -> None:
         self.log = log
         self.pump = pump
         self.decode = pump.decode
         self.namespace = namespace
         self.transactions = transactions
+        self._watch = watch
         self.inline: InlineProjections | None = None
         self._workers: dict[str, AsyncWorker] = {}
         self._closed = False
@@ -105,6 +110,7 @@ class AsyncCrew:
             place=place,
             transactions=self.transactions,
             until=until,
+            watch=self._watch,
         )
 
     async def follow(self, errands: Errands[R]) -> R:
@@ -180,7 +186,19 @@ class AsyncCrew:
                     await self._renew(consumption)
             head = self.pump.cache.head
             self._watchdog.look(running, 0 if head is None else head.position, loop.time())
+            if self._watch is not None and head is not None:
+                await self._tell(self._watch, running, head)
             await asyncio.sleep(self._watchdog.interval(running))
+
+    async def _tell(self, watch: Watch, running: Sequence[Consumption], head: Head) -> None:
+        """Tells the observer how far behind they are."""
+        for consumption in running:
+            position = consumption.position
+            try:
+                age = await self.follow(age_after(position, head.position))
+            except FactfoldError:
+                return  # it is told the next time
+            watch.lag(consumption.consumer.name, max(0, head.position - position), age)
 
     async def _renew(self, consumption: Consumption) -> None:
         swap = consumption.renewal()

@@ -1,4 +1,4 @@
-"""How a consumer goes along the log: lease, checkpoint, batches, errors. It does no I/O and knows no threads or clocks.
+"""How a consumer goes along the log: lease, checkpoint, batches, errors. It does no I/O and knows no threads.
 
 `Consumption.steps` is a generator of errands: it is sent the answer of each, or thrown the error. `workers` and
 `aio_workers` run them, in a thread and in a task. Nothing rests on what the process remembers: whenever the
@@ -7,6 +7,7 @@ storage was lost, the way is taken up again from the checkpoint that is found th
 
 from __future__ import annotations
 
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -42,6 +43,7 @@ from factfold.hub import POLL, Decoder, Hub, Published
 from factfold.notices import warn
 from factfold.requests import AskHead
 from factfold.storage.base import EMPTY, Check, Entry, Head, Put, Swap
+from factfold.watching import Watch
 
 BATCH = 1000
 """How many events are handled in one transaction at most."""
@@ -89,6 +91,7 @@ class Consumption:
         place: Place,
         transactions: bool,
         until: int | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.consumer = consumer
         self.state: State = "waiting"
@@ -105,6 +108,7 @@ class Consumption:
         self._decode = decode
         self._log = log
         self._place = place
+        self._watch = watch
         self._transactions = transactions and consumer.kind == "projection"
         self._filter = consumer.filter()
         self._checkpoint = Checkpoint(0, "", ())
@@ -365,12 +369,15 @@ class Consumption:
         """Has events handled, and moves the checkpoint behind them."""
         swap, moved = self._swap_to(head)
         work, place = self.consumer.work, self._place
+        began = 0.0 if self._watch is None else time.perf_counter()
         if self._transactions:
             done = yield Transact(swap, lambda connection: work(events, self._place.on(connection)))
         else:
             yield Call(lambda: work(events, place))
             done = yield swap
         self._swapped(swap, moved, done)
+        if self._watch is not None:
+            self._watch.consumed(self.consumer.name, len(events), time.perf_counter() - began)
 
     def _attempt_alone(
         self, published: Published, recorded: RecordedEvent[object], failed: HandlerFailedError

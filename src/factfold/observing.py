@@ -112,10 +112,10 @@ class Observer:
     def answered(self, call: StorageCall, error: BaseException | None) -> None:
         """The storage has answered, or failed with `error`."""
 
-    def consumed(self, name: str, events: int, seconds: float) -> None:
+    def consumed(self, namespace: str, name: str, events: int, seconds: float) -> None:
         """A consumer of this name has handled so many events of the log in so many seconds."""
 
-    def lag(self, name: str, events: int, seconds: float) -> None:
+    def lag(self, namespace: str, name: str, events: int, seconds: float) -> None:
         """A consumer of this name is so many events behind the head; the oldest of them is so many seconds old."""
 
 

@@ -206,9 +206,9 @@ class OpenTelemetry(Observer):
         finally:
             span.end()
 
-    def consumed(self, name: str, events: int, seconds: float) -> None:
+    def consumed(self, namespace: str, name: str, events: int, seconds: float) -> None:
         """See `Observer`."""
-        described = {"factfold.consumer": name}
+        described = {"factfold.namespace": namespace, "factfold.consumer": name}
         self._consuming.record(seconds, described)
         self._consumed.add(events, described)
         ended = time.time_ns()
@@ -220,9 +220,9 @@ class OpenTelemetry(Observer):
         )
         span.end(ended)
 
-    def lag(self, name: str, events: int, seconds: float) -> None:
+    def lag(self, namespace: str, name: str, events: int, seconds: float) -> None:
         """See `Observer`."""
-        described = {"factfold.consumer": name}
+        described = {"factfold.namespace": namespace, "factfold.consumer": name}
         self._lag.set(events, described)
         self._age.set(seconds, described)
 

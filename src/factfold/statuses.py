@@ -127,7 +127,7 @@ def statuses(local: Sequence[Consumption]) -> Errands[tuple[ConsumerStatus, ...]
                 state,
                 position,
                 max(0, head.position - position),
-                (yield from _age_after(position, head.position)),
+                (yield from age_after(position, head.position)),
                 len(parked),
                 kind != "projection" or serving.get(name) == version,
                 error,
@@ -164,7 +164,7 @@ def _state(checkpoint: Checkpoint, consumption: Consumption | None, superseded: 
     return "running" if alive else "stopped"
 
 
-def _age_after(position: int, head: int) -> Errands[float]:
+def age_after(position: int, head: int) -> Errands[float]:
     """How long ago the event behind a position was recorded; 0 when there is none."""
     if position >= head:
         return 0.0

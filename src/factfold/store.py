@@ -303,6 +303,7 @@ class Store(Reader, Runner):
                     self._pump,
                     namespace=self._settings.namespace,
                     transactions=self._capabilities.transactions,
+                    watch=self._watch,
                 )
                 self._accompany(self._pump, self._crew)
                 self._heart = heart

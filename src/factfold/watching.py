@@ -90,6 +90,16 @@ class Watch:
         if figures is not None:
             copy_context().run(self.tell, self.observer.closed, self._namespace, figures)
 
+    # -- consumers -------------------------------------------------------------------------------------------------
+
+    def consumed(self, name: str, events: int, seconds: float) -> None:
+        """A consumer has handled events."""
+        copy_context().run(self.tell, self.observer.consumed, self._namespace, name, events, seconds)
+
+    def lag(self, name: str, events: int, seconds: float) -> None:
+        """A consumer is so far behind."""
+        copy_context().run(self.tell, self.observer.lag, self._namespace, name, events, seconds)
+
     # -- commands --------------------------------------------------------------------------------------------------
 
     @contextmanager

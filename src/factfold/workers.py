@@ -13,9 +13,11 @@ from factfold.errands import Errands, Rest, run
 from factfold.errors import FactfoldError, StoreClosedError
 from factfold.inline import InlineProjections
 from factfold.notices import warn
-from factfold.storage.base import Log, Swap, TransactionalLog
+from factfold.statuses import age_after
+from factfold.storage.base import Head, Log, Swap, TransactionalLog
 from factfold.subscriptions import Pump, sleep_until_moved
 from factfold.watchdog import Watchdog
+from factfold.watching import Watch
 
 R = TypeVar("R")
 
@@ -78,12 +80,13 @@ def _no_rest(rest: Rest) -> bool:
 class Crew:
     """All consumers that a store runs."""
 
-    def __init__(self, log: Log, pump: Pump, *, namespace: str, transactions: bool) -> None:
+    def __init__(self, log: Log, pump: Pump, *, namespace: str, transactions: bool, watch: Watch | None) -> None:
         self.log = log
         self.pump = pump
         self.decode = pump.decode
         self.namespace = namespace
         self.transactions = transactions
+        self._watch = watch
         self.inline: InlineProjections | None = None
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
@@ -105,6 +108,7 @@ class Crew:
             place=place,
             transactions=self.transactions,
             until=until,
+            watch=self._watch,
         )
 
     def follow(self, errands: Errands[R]) -> R:
@@ -189,7 +193,19 @@ class Crew:
                     self._renew(consumption)
             head = self.pump.cache.head
             self._watchdog.look(running, 0 if head is None else head.position, time.monotonic())
+            if self._watch is not None and head is not None:
+                self._tell(self._watch, running, head)
             self._closed.wait(self._watchdog.interval(running))
+
+    def _tell(self, watch: Watch, running: Sequence[Consumption], head: Head) -> None:
+        """Tells the observer how far behind they are."""
+        for consumption in running:
+            position = consumption.position
+            try:
+                age = self.follow(age_after(position, head.position))
+            except FactfoldError:
+                return  # it is told the next time
+            watch.lag(consumption.consumer.name, max(0, head.position - position), age)
 
     def _renew(self, consumption: Consumption) -> None:
         swap = consumption.renewal()
