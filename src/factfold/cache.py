@@ -126,6 +126,8 @@ class Cache:
         self._tail_after = head
         if self.hub.active:
             self.hub.restart(head)
+        else:
+            self.hub.pass_over()
 
     def hear(self, news: News, asked: Sequence[Key | None]) -> None:
         """Moves the cut to the news' head. `asked` tells what the selections asked about were, None: no fold's."""
@@ -144,12 +146,16 @@ class Cache:
                 self._consume(stored)
             if self.hub.active:
                 self.hub.publish(self.head, fresh)
+            else:
+                self.hub.pass_over()
         self.head = news.head
 
     def own(self, events: Sequence[StoredEvent], size: int) -> None:
         """Moves the cut over events of this process, `size` bytes of data, whose states the batch moves on itself."""
         if self.hub.active and self.head is not None:
             self.hub.publish(self.head, events)
+        else:
+            self.hub.pass_over()
         self.head = events[-1].head
         if size <= TAIL_EVENT_BYTES:
             self._tail.extend(events)
@@ -256,6 +262,8 @@ class Cache:
         self._tail_after = head
         if self.hub.active:
             self.hub.restart(head)
+        else:
+            self.hub.pass_over()
 
     def _remembers(self, head: Head) -> bool:
         """Whether the tail holds all that came after this head, and it was a head of this log."""

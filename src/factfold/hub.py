@@ -55,7 +55,8 @@ class Published:
 class Hub:
     """The ring, and who waits for it to grow.
 
-    Any thread may look; the ring is only ever extended, or replaced by another one. One thread at a time publishes.
+    Any thread may look; the ring is only ever extended, replaced by another one, or given up. One thread at a time does
+    that.
 
     Attributes:
         active: whether anybody subscribes; otherwise nothing is published.
@@ -79,7 +80,7 @@ class Hub:
 
     def publish(self, before: Head, events: Sequence[StoredEvent]) -> None:
         """The log goes on after `before` with these events."""
-        if self._ring is None or self._end() != before:
+        if self._ring is None or _end(self._ring) != before:
             self._ring, self._bytes = (before, []), 0
         ring = self._ring[1]
         ring.extend([Published(stored) for stored in events])
@@ -93,13 +94,20 @@ class Hub:
         self._ring, self._bytes = (head, []), 0
         self.wake()
 
+    def pass_over(self) -> None:
+        """The log goes on while nobody subscribes: what the ring ends with is its end no more, so nothing is kept."""
+        if self._ring is not None:
+            self._ring, self._bytes = None, 0
+            self.wake()  # somebody may just have subscribed
+
     # -- for subscriptions -----------------------------------------------------------------------------------------
 
     def since(self, head: Head) -> Sequence[Published] | None:
         """Some of what follows on `head`, empty at the end; None when the ring does not know that head (any more)."""
-        if self._ring is None:
+        found = self._ring
+        if found is None:
             return None
-        start, ring = self._ring
+        start, ring = found
         index = head.position - start.position  # of the next one
         if not 0 <= index <= len(ring) or (ring[index - 1].head if index else start) != head:
             return None
@@ -107,7 +115,8 @@ class Hub:
 
     def is_behind(self, head: Head) -> bool:
         """Whether the ring has yet to come to where `head` is."""
-        return self._ring is not None and self._end().position < head.position
+        found = self._ring
+        return found is not None and _end(found).position < head.position
 
     def wake(self) -> None:
         """Wakes all who sleep."""
@@ -123,11 +132,6 @@ class Hub:
 
     # -- inside ----------------------------------------------------------------------------------------------------
 
-    def _end(self) -> Head:
-        assert self._ring is not None
-        start, ring = self._ring
-        return ring[-1].head if ring else start
-
     def _shorten(self) -> None:
         """Keeps the newer half of what is allowed, in a new ring: those who look at the old one are not disturbed."""
         assert self._ring is not None
@@ -140,3 +144,9 @@ class Hub:
                 break
             first -= 1
         self._ring, self._bytes = (ring[first - 1].head if first else start, ring[first:]), size
+
+
+def _end(ring: tuple[Head, list[Published]]) -> Head:
+    """The head that a ring ends with."""
+    start, published = ring
+    return published[-1].head if published else start

@@ -55,6 +55,13 @@ class Look(NamedTuple):
     store: int
 
 
+class Listen(NamedTuple):
+    """A store hears that somebody subscribes again, or nobody any more: then it publishes nothing."""
+
+    store: int
+    active: bool
+
+
 class Open(NamedTuple):
     """Somebody subscribes at a store, at a share of the log that there is."""
 
@@ -83,6 +90,7 @@ stores = st.integers(0, 1)
 step = st.one_of(
     st.builds(Write, stores, st.sampled_from(IDS), st.booleans(), st.integers(1, 4)),
     st.builds(Look, stores),
+    st.builds(Listen, stores, st.booleans()),
     st.builds(Open, stores, st.integers(0, len(FILTERS) - 1), st.sampled_from([0.0, 0.5, 1.0])),
     st.builds(Take, st.integers(0, 9), st.integers(1, 6), st.booleans()),
 )
@@ -165,6 +173,8 @@ def take_step(each: Any, hearts: list[DrivenHeart], consumers: list[Consumer]) -
                 hearts[store].execute(lambda tx: open_account(tx, id, id) if opens else deposit(tx, id))
         case Look(store):
             hearts[store].execute(do_nothing)
+        case Listen(store, active):
+            hearts[store].heart.cache.hub.active = active
         case Open(store, filter, share):
             head = hearts[store].log.head()
             began = hearts[store].log._head_at(int(head.position * share))
