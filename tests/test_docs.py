@@ -29,8 +29,15 @@ import factfold
 from factfold.cli.app import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("**/*.md"))]
 RUNS_LONG = {"demo"}
+
+
+def name_of(page: Path) -> str:
+    """A page as its tests are named."""
+    return page.relative_to(ROOT).as_posix()
+
+
 cli = typer.main.get_command(app)
 assert isinstance(cli, TyperGroup)
 OPTIONS = {
@@ -106,7 +113,7 @@ def run_factfold(words: list[str]) -> str:
     return result.output
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_of_a_page_does_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,11 +151,11 @@ def test_a_strict_type_checker_accepts_the_code_of_the_readme(tmp_path: Path, mo
     assert status == 0, found + wrong
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_every_shell_command_of_a_page_exists(page: Path) -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), flags=re.MULTILINE)
-    inline = (Block("sh", f"{code}\n", 0) for code in re.findall(r"`((?:make|factfold) [^`]+)`", prose_of(page)))
+    inline = (Block("sh", f"{code}\n", 0) for code in re.findall(r"`((?:make|factfold|python) [^`]+)`", prose_of(page)))
     for block in (*(block for block in blocks_of(page) if block.info == "sh"), *inline):
         for words in commands_of(block):
             match words:
@@ -158,6 +165,11 @@ def test_every_shell_command_of_a_page_exists(page: Path) -> None:
                     assert found[1] in extras
                 case ["make", target, *_]:
                     assert target in targets, target
+                case ["python", "-m", module, *_]:
+                    path = ROOT.joinpath(*module.split("."))
+                    assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
+                case ["python", script, *_]:
+                    assert (ROOT / script).is_file(), script
                 case ["factfold", name, *arguments]:
                     assert name in OPTIONS, name
                     for argument in arguments:
@@ -166,7 +178,7 @@ def test_every_shell_command_of_a_page_exists(page: Path) -> None:
                     pytest.fail(f"{page.name}:{block.line}: is there a command {shlex.join(words)}?")
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", prose_of(page)):
         if target.startswith("https://"):
@@ -184,7 +196,7 @@ def anchor_of(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
-@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=name_of)
 def test_every_file_and_every_test_that_a_page_names_exists(page: Path) -> None:
     paths = re.findall(r"`((?:src|tests|docs|examples|benchmarks)/[\w./]*)", prose_of(page))
     sources = [*ROOT.glob("tests/**/*.py"), *ROOT.glob("src/factfold/testing/**/*.py")]
@@ -195,7 +207,7 @@ def test_every_file_and_every_test_that_a_page_names_exists(page: Path) -> None:
     assert not missing
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_a_test_is_in_the_file_in_which_a_page_says_it_is(page: Path) -> None:
     prose = prose_of(page)
     said = [(path, test) for test, path in re.findall(r"`(test_\w+)`\s+in\s+`(tests/[\w/]+\.py)`", prose)]

@@ -1,85 +1,19 @@
-"""The examples run, and give what they say."""
+"""The purchases of a music shop are replayed to the cent, and what is wrong in the file is named."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
-from examples import bank, purchases
+from examples import purchases
 from factfold import AsyncStore, Store
 from factfold.storage.sqlite import SQLite
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 REAL = ROOT.parent / "shared" / "data" / "cdnow_master.txt"
 HEADER = " customer_id  date number_of_cds  dollar_value\r\n"
-
-# -- The bank ----------------------------------------------------------------------------------------------------------
-
-
-def test_the_bank_runs_as_a_script_and_tells_what_happens() -> None:
-    script = [sys.executable, str(ROOT / "examples" / "bank.py")]
-    result = subprocess.run(script, capture_output=True, text=True, check=True, timeout=60)
-    lines = result.stdout.splitlines()
-    assert lines[:2] == [
-        "alice deposits 100 EUR and has 100.00 EUR",
-        "alice transfers 30 EUR to bob and has 70.00 EUR: up to position 5",
-    ]
-    assert sum("refused" in line for line in lines) == 3
-    assert lines[-1] == "  7  account:bob     Closed()"
-
-
-@pytest.mark.parametrize("text", ["", "Alice", "1st", "a b", "ä", "a" * 41, "alice\n"])
-def test_an_account_id_that_breaks_the_rules_cannot_be_made(text: str) -> None:
-    with pytest.raises(ValueError, match="is no account"):
-        bank.AccountId(text)
-
-
-@pytest.mark.parametrize("cents", [0, -1, True, 1.5, "5", None])
-def test_an_amount_that_is_none_cannot_be_made(cents: object) -> None:
-    with pytest.raises(ValueError, match="is no amount"):
-        bank.Money(cents)  # type: ignore[arg-type]  # the point of the test
-
-
-def test_a_transfer_changes_both_accounts_or_neither() -> None:
-    alice, bob, nobody = map(bank.AccountId, ("alice", "bob", "nobody"))
-    with Store("memory:") as store:
-        store.execute(bank.open_account, alice, "Alice")
-        store.execute(bank.open_account, bob, "Bob")
-        store.execute(bank.deposit, alice, bank.Money(100))
-        assert store.execute(bank.transfer, alice, bob, bank.Money(40)).result == 60
-        for source, target, amount in ((alice, bob, 61), (alice, nobody, 1), (alice, alice, 1), (nobody, bob, 1)):
-            with pytest.raises(bank.RefusedError):
-                store.execute(bank.transfer, source, target, bank.Money(amount))
-        assert [store.execute(bank.balance, one).result for one in (alice, bob)] == [60, 40]
-        assert store.verify(bank.accounts).ok
-
-
-def test_a_closed_account_is_gone_for_ever() -> None:
-    alice = bank.AccountId("alice")
-    with Store("memory:") as store:
-        store.execute(bank.open_account, alice, "Alice")
-        store.execute(bank.close, alice)
-        for refused in (bank.close, bank.balance):
-            with pytest.raises(bank.RefusedError, match="not open"):
-                store.execute(refused, alice)
-        with pytest.raises(bank.RefusedError, match="opened before"):
-            store.execute(bank.open_account, alice, "Alice")
-
-
-def test_an_account_with_money_is_not_closed() -> None:
-    alice = bank.AccountId("alice")
-    with Store("memory:") as store:
-        store.execute(bank.open_account, alice, "Alice")
-        store.execute(bank.deposit, alice, bank.Money(1))
-        with pytest.raises(bank.RefusedError, match="still holds"):
-            store.execute(bank.close, alice)
-
-
-# -- The purchases -----------------------------------------------------------------------------------------------------
 
 SMALL = (
     HEADER

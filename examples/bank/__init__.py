@@ -1,0 +1,1 @@
+"""A bank: accounts with balance, overdraft and end; a transfer is one event in two accounts."""
