@@ -397,7 +397,8 @@ def test_a_new_price_does_not_disturb_those_who_ship(stores: tuple[Store, ...]) 
     here, there, *_ = stores
     fill(here)
     order = placed(here, CUP=4)
-    there.state(orders(order)), there.state(stock("CUP"))
+    there.state(orders(order))
+    there.state(stock("CUP"))
     here.execute(change_price, "CUP", 2000)
     assert there.execute(ship, order).attempts == 1
 
