@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -42,20 +41,11 @@ from examples.shop.orders import HELD_FOR, Line, Status, orders
 from examples.shop.products import Product, Stock, catalogue, stock
 from factfold import AsyncStore, Store
 from tests.engines import EVERY_ENGINE
+from tests.examples.clock import Clock
 from tests.examples.racers import RACERS, Race
 
 ENGINES = EVERY_ENGINE
 """For the races: the end of an order is one event in many streams."""
-
-
-class Clock:
-    """Goes on when it is told to."""
-
-    def __init__(self) -> None:
-        self.now = datetime(2026, 3, 2, 9, tzinfo=UTC)
-
-    def __call__(self) -> datetime:
-        return self.now
 
 
 @pytest.fixture
@@ -241,9 +231,9 @@ def test_what_is_discontinued_is_sold_only_to_those_who_hold_it(shop: Store) -> 
 
 def test_a_draft_keeps_its_items_for_half_an_hour(shop: Store, clock: Clock) -> None:
     order = draft(shop, POT=3)
-    clock.now += HELD_FOR
+    clock.go_on(seconds=HELD_FOR.total_seconds())
     assert shop.execute(expire, order).result is False
-    clock.now += timedelta(seconds=1)
+    clock.go_on(seconds=1)
     attempts: tuple[Callable[[], object], ...] = (
         lambda: shop.execute(place, order),
         lambda: shop.execute(add_item, order, "CUP", 1),
@@ -259,7 +249,7 @@ def test_a_draft_keeps_its_items_for_half_an_hour(shop: Store, clock: Clock) -> 
 
 def test_what_is_placed_does_not_expire(shop: Store, clock: Clock) -> None:
     order = placed(shop, POT=3)
-    clock.now += timedelta(days=3)
+    clock.go_on(days=3)
     assert shop.execute(expire, order).result is False
     assert shop.state(orders(order)).status is Status.PLACED
 
