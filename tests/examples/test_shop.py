@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from uuid import UUID, uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from examples.running import run
 from examples.shop import __main__ as sale
@@ -33,6 +37,7 @@ from examples.shop.errors import (
     OrderStatusError,
     OutOfStockError,
     ProductExistsError,
+    ShopError,
     UnknownOrderError,
     UnknownProductError,
 )
@@ -342,6 +347,42 @@ async def test_the_same_commands_run_in_an_event_loop() -> None:
         order = (await store.execute(start_order, "ann")).result
         await store.execute(add_item, order, "CUP", 2)
         assert (await store.execute(place, order)).result == 2500
+
+
+# -- Whatever is done --------------------------------------------------------------------------------------------------
+
+numbers = st.integers(0, 2)
+skus = st.sampled_from(["CUP", "POT"])
+pieces = st.integers(1, 4)
+step = st.one_of(
+    st.builds(partial, st.just(add_item), order=numbers, sku=skus, quantity=pieces),
+    st.builds(partial, st.just(remove_item), order=numbers, sku=skus),
+    st.builds(partial, st.sampled_from([place, ship, expire]), order=numbers),
+    st.builds(partial, st.just(cancel), order=numbers, reason=st.just("a whim")),
+    st.builds(partial, st.just(write_off), sku=skus, quantity=pieces, reason=st.just("dropped")),
+    st.builds(partial, st.just(receive_stock), sku=skus, quantity=pieces),
+    st.integers(1, 40),
+)
+"""A command, with the number of one of three orders where it takes one; or so many minutes that go by."""
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(step, max_size=30))
+def test_whatever_is_done_what_is_reserved_is_what_open_orders_hold(steps: list[partial[object] | int]) -> None:
+    clock = Clock()
+    with Store("memory:", clock=clock) as store:
+        fill(store)
+        orders = [draft(store) for _ in range(3)]
+        for each in steps:
+            if isinstance(each, int):
+                clock.go_on(minutes=each)
+                continue
+            arguments = dict(each.keywords)
+            if "order" in arguments:
+                arguments["order"] = orders[arguments["order"]]
+            with suppress(ShopError):
+                store.execute(each.func, **arguments)
+        check_promises(store)
 
 
 # -- Races -------------------------------------------------------------------------------------------------------------
