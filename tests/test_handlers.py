@@ -239,12 +239,12 @@ def test_two_classes_of_one_stored_name_cannot_be_told_apart() -> None:
     @handlers.on
     def _(event: Opened, context: Context) -> None: ...
 
-    with pytest.raises(DefinitionError, match="both stored as 'Opened'"):
+    with pytest.raises(DefinitionError, match="both stand for 'Opened'"):
 
         @handlers.on
         def _(event: OpenedAgain, context: Context) -> None: ...
 
-    with pytest.raises(DefinitionError, match="same name"):
+    with pytest.raises(DefinitionError, match="two of the classes that it handles both stand for 'Opened'"):
 
         @Handlers().on
         def _(event: Opened | OpenedAgain, context: Context) -> None: ...

@@ -269,7 +269,7 @@ def test_types_stored_under_one_name_cannot_be_told_apart(filled: Store) -> None
     class AlsoDeposited:
         amount: int
 
-    with pytest.raises(ValueError, match="both stored as 'Deposited'"):
+    with pytest.raises(ValueError, match="both stand for 'Deposited'"):
         filled.log(types=Deposited | AlsoDeposited)
 
 

@@ -14,6 +14,7 @@ import pydantic
 import pytest
 
 from factfold import (
+    JSON,
     AsyncStore,
     DecodingError,
     DefinitionError,
@@ -25,6 +26,7 @@ from factfold import (
     event,
     snapshots,
     stream,
+    upcast,
 )
 from factfold.aio_saver import AsyncSaver
 from factfold.snapshots import PLACE, key_of
@@ -318,6 +320,10 @@ def test_an_event_class_of_another_version_replays(make_store: MakeStore, storag
     @dataclass(frozen=True)
     class AddedAgain:
         amount: int
+
+    @upcast(AddedAgain, 1)
+    def _(data: dict[str, JSON]) -> dict[str, JSON]:
+        return data
 
     def old(state: Sum, event: Added) -> Sum:
         return Sum(state.total, state.events + 1)

@@ -219,7 +219,7 @@ REFUSED = [
             "@event_class(name='Opened')\n@frozen\nclass Other:\n  a: int\n"
             "def f(state: int, event: Opened | Other) -> int: return state"
         ),
-        "are both stored as 'Opened', and could not be told apart",
+        "both stand for 'Opened' in the log, and could not be told apart",
     ),
     # states
     (

@@ -49,6 +49,7 @@ from factfold.store import Store
 from factfold.streams import Stream, StreamType, stream
 from factfold.subscriptions import Subscription
 from factfold.transaction import Transaction, View
+from factfold.upcasting import upcast
 from factfold.verification import Verification
 
 if TYPE_CHECKING:
@@ -146,4 +147,5 @@ __all__ = [
     "event",
     "metadata",
     "stream",
+    "upcast",
 ]

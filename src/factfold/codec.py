@@ -20,6 +20,7 @@ from factfold.immutability import check_event
 from factfold.records import is_pydantic, record_of
 from factfold.sameness import same
 from factfold.storage.base import StoredEvent
+from factfold.upcasting import Chain, UpcastError
 
 T = TypeVar("T")
 
@@ -48,12 +49,14 @@ class Transform(Protocol):
 class EventType:
     """An event class as it is stored: its name, its version, its streams, its encoder and decoder."""
 
-    __slots__ = ("__weakref__", "cls", "decode", "encode", "name", "streams", "version")
+    __slots__ = ("__weakref__", "_chain", "cls", "decode", "encode", "name", "names", "streams", "version")
 
     cls: type
     """The event class, exactly: subclasses are other types."""
     name: str
     """The stored type name."""
+    names: tuple[str, ...]
+    """All stored type names that mean this class: `name`, and those that it had before."""
     version: int
     """The version of the class's fields, 1-based."""
     streams: tuple[str, ...]
@@ -61,17 +64,31 @@ class EventType:
     encode: Callable[[object], tuple[bytes, object]]
     """Gives JSON and the twin: the event as decoded from just these bytes. Raises EncodingError naming the field."""
     decode: FromJson
-    """Gives the event. Raises whatever the decoder raises."""
+    """Gives the event, from JSON of this version. Raises whatever the decoder raises."""
 
     def __init__(self, cls: type, names: Mapping[str, object] | None = None) -> None:
         declared = declaration(cls)
         _check_event_class(cls, {} if names is None else names)
         self.cls = cls
         self.name = declared.name
+        self.names = (declared.name, *declared.was)
         self.version = declared.version
         self.streams = declared.streams
         to_json, self.decode = _codec(cls, describe(cls))
         self.encode = _checked_encoder(cls, to_json, self.decode)
+        self._chain = Chain(cls, declared.version)
+
+    @property
+    def versions(self) -> range:
+        """The versions that events can be read of: this one, and those that upcasters lead up to it from."""
+        return self._chain.versions
+
+    def read(self, data: bytes, version: int) -> object:
+        """Gives the event that some version of the class stored as this JSON: the one place where upcasters run.
+
+        Raises UpcastError; and whatever the decoder raises.
+        """
+        return self.decode(data if version == self.version else self._chain.bring_up(data, version))
 
     def __repr__(self) -> str:
         return f"EventType({self.cls.__qualname__}, name={self.name!r}, version={self.version})"
@@ -349,10 +366,18 @@ def decoding_error(
     if event_type is None:
         why = "no class for this type is known here. Deploy readers before writers, or keep a class under this name"
     else:
-        why = f"{describe(event_type.cls)} refuses it: {cause}"
-        if stored.type_version != event_type.version:
-            why += f" (it was stored by version {stored.type_version} of the class, this is {event_type.version})"
-        why += ". Make the class accept what was stored, with defaults for fields that are new"
+        if isinstance(cause, UpcastError):
+            why = str(cause)
+        elif stored.type_version != event_type.version:
+            why = (
+                f"it was stored by version {stored.type_version} of its class, and {describe(event_type.cls)}, version "
+                f"{event_type.version}, refuses what the upcasters made of it: {cause}. Correct them"
+            )
+        else:
+            why = (
+                f"{describe(event_type.cls)} refuses it: {cause}. Make the class accept what was stored, with defaults "
+                "for fields that are new, or raise its version and write an upcaster"
+            )
         if stream is None:
             why += "; where streams of another category have a class of this name, read with category="
     return DecodingError(

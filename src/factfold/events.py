@@ -45,15 +45,25 @@ class Declaration(Struct, frozen=True):
     name: str
     version: int = 1
     streams: tuple[str, ...] = ()
+    was: tuple[str, ...] = ()
+    """Other stored names that count as this one."""
 
 
 def event(
-    misplaced: None = None, /, *, name: str | None = None, version: int = 1, streams: Sequence[str] = ()
+    misplaced: None = None,
+    /,
+    *,
+    name: str | None = None,
+    version: int = 1,
+    streams: Sequence[str] = (),
+    was: Sequence[str] = (),
 ) -> Callable[[type[T]], type[T]]:
     """Declares how an event class is stored. Without it, the class name is the stored name.
 
-    `name`: the stored type name, up to 128 characters: keep it when the class is renamed. `version`: of the class's
-    fields, 1-based. `streams`: the categories that every append of this event must name (it may name others, too).
+    `name`: the stored type name, up to 128 characters: keep it when the class is renamed, or tell the old one in `was`.
+    `version`: of the class's fields, 1-based: raise it when what is stored changes, and write an upcaster from the
+    version before (`upcast`). `streams`: the categories that every append of this event must name (it may name others,
+    too). `was`: other stored names that are read as this class; new events have its `name`.
     A subclass does not inherit it. Raises DefinitionError, also where it stands above a class without parentheses.
     """
     if misplaced is not None:
@@ -64,12 +74,12 @@ def event(
         chosen = check_name(cls.__name__ if name is None else name, where)
         if chosen.startswith("$"):
             raise DefinitionError(f"{where}: the name {chosen!r} begins with `$`, which is kept for factfold itself.")
-        return declare(cls, chosen, version, streams)
+        return declare(cls, chosen, version, streams, was)
 
     return declare_event
 
 
-def declare(cls: type[T], name: str, version: int = 1, streams: Sequence[str] = ()) -> type[T]:
+def declare(cls: type[T], name: str, version: int = 1, streams: Sequence[str] = (), was: Sequence[str] = ()) -> type[T]:
     """Writes a declaration onto a class, checked. For `@event`, and for the library's own events (`$...`)."""
     where = f"@event on {_class_name(cls)}"
     check_name(name, where)
@@ -81,8 +91,22 @@ def declare(cls: type[T], name: str, version: int = 1, streams: Sequence[str] = 
         categories = tuple([check_category(category) for category in streams])
     except InvalidStreamIdError as error:
         raise DefinitionError(f"{where}: streams={streams!r}: {error}") from error
-    setattr(cls, _DECLARATION, Declaration(name, version, categories))
+    setattr(cls, _DECLARATION, Declaration(name, version, categories, _former_names(name, was, where)))
     return cls
+
+
+def _former_names(name: str, was: Sequence[str], where: str) -> tuple[str, ...]:
+    if isinstance(was, str):
+        raise DefinitionError(f"{where}: was is a tuple of stored names, `({was!r},)`, not a string.")
+    for index, former in enumerate(was):
+        check_name(former, f"{where}: was")
+        if former.startswith("$"):
+            raise DefinitionError(f"{where}: was: {former!r} begins with `$`, which is kept for factfold itself.")
+        if former == name:
+            raise DefinitionError(f"{where}: {name!r} is its name, so it need not stand in `was`.")
+        if former in was[:index]:
+            raise DefinitionError(f"{where}: {former!r} stands in `was` twice.")
+    return tuple(was)
 
 
 def declaration(cls: type) -> Declaration:

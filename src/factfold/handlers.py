@@ -55,9 +55,13 @@ class HandlerSet(Generic[C]):
         names = enclosing_names(getattr(handler, "__qualname__", ""), frame)
         where = describe(handler)
         classes = self._classes_of(handler, names, where, events_in)
-        stored_names = {event_type(cls, names).name: cls for cls in classes}
-        if len(stored_names) < len(classes):
-            raise DefinitionError(f"{where}: two of the classes that it handles are stored under the same name.")
+        stored_names: dict[str, type] = {}
+        for cls in classes:
+            for name in event_type(cls, names).names:
+                if stored_names.setdefault(name, cls) is not cls:
+                    raise DefinitionError(
+                        f"{where}: two of the classes that it handles both stand for {name!r} in the log."
+                    )
         for name, cls in stored_names.items():
             other = self._stored_names.get(name)
             if other is cls:
@@ -67,8 +71,8 @@ class HandlerSet(Generic[C]):
                 )
             if other is not None:
                 raise DefinitionError(
-                    f"{where}: {describe(cls)} and {describe(other)} are both stored as {name!r}, and could not be "
-                    "told apart. Give one of them another name: `@event(name=...)`."
+                    f"{where}: {describe(cls)} and {describe(other)} both stand for {name!r} in the log, and could "
+                    "not be told apart. Give one of them another name: `@event(name=...)`."
                 )
         self._stored_names.update(stored_names)
         self._handlers.update(dict.fromkeys(classes, handler))

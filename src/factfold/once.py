@@ -145,7 +145,7 @@ def _decoded(stored: StoredEvent, class_name: str | None) -> object:
     for stream in stored.streams:
         if (found := event_type_of(category_of(stream), stored.type, class_name)) is not None:
             try:
-                return found.decode(stored.data)
+                return found.read(stored.data, stored.type_version)
             except Exception as error:
                 raise decoding_error(stored, found, error, stream) from error
     return plain_json(stored.data)

@@ -37,7 +37,7 @@ class Pending(Struct, frozen=True, eq=False, gc=False):
         if event_type is None:
             return None
         try:
-            return event_type.decode(self.data)
+            return event_type.read(self.data, mine.version)
         except Exception as error:
             raise unreadable(mine, event_type, fold.name, ", ".join(self.streams), error) from error
 

@@ -49,7 +49,7 @@ def state_codec(
             "several classes, make them Structs with tags: msgspec.Struct(frozen=True, tag=True); or leave out "
             "snapshot_every."
         ) from error
-    events = sorted((each.name, each.version) for each in event_types)
+    events = sorted((each.name, each.version, *sorted(each.names[1:])) for each in event_types)
     # Here, so that `import factfold` need not wait for it: few keep snapshots.
     import hashlib
 

@@ -315,14 +315,14 @@ def event_type_of(category: str, type_name: str, class_name: str | None) -> Even
     return found[0] if len(set(found)) == 1 else None
 
 
-def foreign_categories(mine: EventType) -> frozenset[str]:
+def foreign_categories(name: str, mine: EventType) -> frozenset[str]:
     """The categories whose living folds take this stored name for other classes only, while those of others take mine.
 
     Empty where no living fold takes mine: then it is a class for reading what others have written.
     """
     with _lock:
-        folds = [fold for fold in _living() if mine.name in fold.by_name]
-    own = {fold.category for fold in folds if fold.by_name[mine.name] is mine}
+        folds = [fold for fold in _living() if name in fold.by_name]
+    own = {fold.category for fold in folds if fold.by_name[name] is mine}
     return frozenset([fold.category for fold in folds]) - own if own else frozenset()
 
 

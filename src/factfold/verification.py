@@ -95,7 +95,7 @@ class Verifier:
             known = ", ".join(sorted({name for fold in self._folds[category] for name in fold.by_name}))
             self._found(
                 f"{count} event(s) of type {name!r} stand in streams of {category!r}, and none of its folds knows that "
-                f"type (they know {known}). Was a class renamed? Keep its old name with @event(name={name!r})."
+                f"type (they know {known}). Was a class renamed? Say so: @event(was=[{name!r}])."
             )
         found = [*self._problems, *problems]
         streams = sum(not stream.startswith("$") for stream in self._versions)
@@ -116,7 +116,7 @@ class Verifier:
                     continue
                 tried.add(event_type)
                 try:
-                    event_type.decode(opened_by(self._transform, [one], stream)[0].data)
+                    event_type.read(opened_by(self._transform, [one], stream)[0].data, one.type_version)
                 except DecodingError as error:
                     self._found(str(error))
                 except Exception as error:
