@@ -1,6 +1,7 @@
 """For those who test with factfold, or write a storage for it.
 
-`StorageContract` is the contract of `factfold.storage` as a class of pytest tests; it needs pytest.
+`StorageContract` is the contract of `factfold.storage` as a class of pytest tests; it needs pytest. `event_samples`
+proves that what was ever stored still loads.
 """
 
 from __future__ import annotations
@@ -11,5 +12,6 @@ import pytest
 pytest.register_assert_rewrite("factfold.testing.contract")
 
 from factfold.testing.contract import StorageContract  # noqa: E402 (must come after the line above)
+from factfold.testing.samples import Sample, event_samples  # noqa: E402
 
-__all__ = ["StorageContract"]
+__all__ = ["Sample", "StorageContract", "event_samples"]

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import msgspec
 
-from factfold import JSON, RecordedEvent, Stream, StreamType, event, stream, upcast
+from factfold import RecordedEvent, Stream, StreamType, event, stream
 from tests.typing.domain import Account, AccountEvent, Course, Defined, Deposited, Enrolled, Opened, accounts, courses
 
 # -- What is inferred --------------------------------------------------------------------------------------------------
@@ -160,23 +160,11 @@ assert_type(last_transfers, StreamType[Transferred | None, Transferred])
 # -- Events ------------------------------------------------------------------------------------------------------------
 
 
-@event(name="renamed", version=3, was=("named", "called"))
+@event(name="renamed", version=3)
 class Renamed(msgspec.Struct, frozen=True):
     name: str
 
 
-@upcast(Renamed, 1)
-def _(data: dict[str, JSON]) -> dict[str, JSON]:
-    data["name"] = data.pop("title", "")
-    return data
-
-
-@upcast(Renamed, 2)
-def with_spaces(data: dict[str, JSON]) -> dict[str, JSON]:
-    return {**data, "name": str(data["name"]).strip()}
-
-
-assert_type(with_spaces({"name": " ann "}), dict[str, JSON])
 assert_type(Renamed, type[Renamed])
 assert_type(Enrolled("math", "ann"), Enrolled)
 assert_type(Enrolled("math", "ann").course, str)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
-from factfold import JSON, RecordedEvent, Stream, StreamType, event, metadata, stream, upcast
-from tests.typing.domain import Account, Deposited, Enrolled, Opened, accounts, courses
+from factfold import RecordedEvent, Stream, StreamType, event, metadata, stream
+from tests.typing.domain import Account, Deposited, Opened, accounts, courses
 
 # -- Folds -------------------------------------------------------------------------------------------------------------
 
@@ -63,27 +61,6 @@ event("account.opened")  # type: ignore[arg-type]
 event(name=Opened)  # type: ignore[arg-type]
 event(version="2")  # type: ignore[arg-type]
 event(streams=(accounts, courses))  # type: ignore[arg-type]
-event(was=7)  # type: ignore[arg-type]
-
-
-def takes_an_event(data: Enrolled) -> dict[str, JSON]:
-    return {"course": data.course}
-
-
-def returns_an_event(data: dict[str, JSON]) -> Enrolled:
-    return Enrolled("math", "ann")
-
-
-def returns_what_is_no_json(data: dict[str, JSON]) -> dict[str, datetime]:
-    return {}
-
-
-upcast(Enrolled)  # type: ignore[call-arg]
-upcast("course.enrolled", 1)  # type: ignore[arg-type]
-upcast(Enrolled, "1")  # type: ignore[arg-type]
-upcast(Enrolled, 1)(takes_an_event)  # type: ignore[type-var]
-upcast(Enrolled, 1)(returns_an_event)  # type: ignore[type-var]
-upcast(Enrolled, 1)(returns_what_is_no_json)  # type: ignore[type-var]
 
 
 def an_event_is_not_changed(recorded: RecordedEvent[Deposited]) -> None:
