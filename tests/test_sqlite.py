@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from factfold.errors import (
-    AppendRefusedError,
     InvalidUrlError,
     StorageFormatError,
     StoreClosedError,
@@ -21,13 +19,12 @@ from factfold.errors import (
 )
 from factfold.storage._sqlite_database import IDLE_READERS
 from factfold.storage._sqlite_format import APPLICATION_ID, MIGRATIONS
-from factfold.storage.base import EMPTY, Appended, LogPage
+from factfold.storage.base import EMPTY, Appended
 from factfold.storage.sqlite import SQLite, SQLiteEngine, SQLiteLog
 from factfold.testing.contract.running import SPAWN, Background, Processes, one_log
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
 from tests.racing import eventually
 from tests.sqlite_by_hand import by_hand
-from tests.sqlite_fixture import EVENTS, FIXTURES, VOID
 
 
 @pytest.fixture
@@ -123,24 +120,6 @@ def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
         SQLite(path).open()
     with by_hand(path) as other:
         assert other.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS) + 1,)
-
-
-@pytest.mark.parametrize("version", range(1, len(MIGRATIONS) + 1))
-def test_a_file_of_every_earlier_schema_is_opened(path: Path, version: int) -> None:
-    shutil.copy(FIXTURES / f"sqlite-schema-{version}.db", path)
-    with one_log(SQLite(path), "default") as log:
-        found = log.read(LogPage(0, 10))
-        assert [(one.id, one.type, one.type_version, one.data, one.metadata) for one in found] == [
-            (one.id, one.type, one.type_version, one.data, one.metadata) for one in EVENTS
-        ]
-        assert found[2].streams == {"account:alice": 2, "account:bob": 2}
-        assert log.get("snapshots", ["account:alice"]) == {"account:alice": b"\x00\x01"}
-        assert list(log.problems()) == []
-        with pytest.raises(AppendRefusedError):
-            log.append(
-                appending([EVENTS[0].__class__(VOID, "Opened", 1, b"{}", b"{}", ("account:carol",))], log.head())
-            )
-        assert isinstance(log.append(appending([new("account:alice")], log.head())), Appended)
 
 
 def test_migrations_happen_wholly_or_not_at_all(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
