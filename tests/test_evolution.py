@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -219,6 +220,80 @@ def test_verify_knows_former_names() -> None:
         problems = store.verify(emptied).problems
     assert len(problems) == 2
     assert any("2 event(s) of type 'Paid'" in one and "@event(was=['Paid'])" in one for one in problems)
+
+
+def test_an_event_goes_through_its_upcasters_once_and_one_of_today_through_none() -> None:
+    ran: list[str] = []
+
+    @event(name="Ran", version=3)
+    @dataclass(frozen=True)
+    class Ran:
+        metres: int
+
+    @upcast(Ran, 1)
+    def _(data: dict[str, JSON]) -> dict[str, JSON]:
+        ran.append("1 to 2")
+        return data
+
+    @upcast(Ran, 2)
+    def _(data: dict[str, JSON]) -> dict[str, JSON]:
+        ran.append("2 to 3")
+        return data
+
+    @stream("runner", initial=0)
+    def runners(state: int, event: Ran) -> int:
+        return state + event.metres
+
+    memory = Memory()
+    write(memory, *[new("runner:a", type="Ran", type_version=each, data=b'{"metres":1}') for each in (1, 2, 3)])
+    with Store(memory) as store:
+        assert store.state(runners("a")) == store.state(runners("a")) == 3  # the second time out of the cache
+    assert ran == ["1 to 2", "2 to 3", "2 to 3"]
+
+
+# -- Several programs at a time ----------------------------------------------------------------------------------------
+
+
+def program(name: str, was: tuple[str, ...] = (), version: int = 1) -> Callable[[Store], int]:
+    """A program of its own: a command that adds 1 to a tally and gives what it has come to."""
+
+    @event(name=name, was=was, version=version)
+    @dataclass(frozen=True)
+    class Added:
+        pass
+
+    for step in range(1, version):
+        upcast(Added, step)(lambda data: data)
+
+    @stream("tally", initial=0)
+    def tallies(state: int, event: Added) -> int:
+        return state + 1
+
+    def add(tx: Transaction) -> int:
+        tally = tx.read(tallies("a"))
+        tally.append(Added())
+        return tally.state
+
+    return lambda store: store.execute(add).result
+
+
+def test_a_name_that_is_changed_in_two_deployments_is_known_to_all_at_any_time() -> None:
+    prepared, renamed = program("Added", ("tally.added",)), program("tally.added", ("Added",))
+    memory = Memory()
+    with Store(memory) as one, Store(memory) as another:
+        assert [prepared(one), renamed(another), prepared(one), renamed(another)] == [1, 2, 3, 4]
+        assert [recorded.type for recorded in one.log()] == ["Added", "tally.added", "Added", "tally.added"]
+
+
+def test_a_program_that_meets_a_newer_version_decides_nothing() -> None:
+    before, after = program("Added"), program("Added", version=2)
+    memory = Memory()
+    with Store(memory) as one, Store(memory) as another:
+        assert [before(one), after(another)] == [1, 2]
+        with pytest.raises(DecodingError, match=r"tally:a, version 2, position 2: .*Deploy readers first"):
+            before(one)  # on what it has cached, which ends before the new event
+        assert one.head() == 2
+        assert after(another) == 3
 
 
 # -- Two classes for one name ------------------------------------------------------------------------------------------
