@@ -141,17 +141,20 @@ class Chain:
                 f"and there is no upcaster from version {step} to {step + 1}. Write it: "
                 f"@upcast({self._cls.__qualname__}, {step})"
             )
-        where = f"the upcaster {describe(upcaster)} of {self._cls.__qualname__}, from version {step} to {step + 1},"
         try:
             result = upcaster(data)
             wrong = _wrong(result)
         except KeyboardInterrupt:  # as a rule it is not the upcaster's
             raise
         except BaseException as error:  # it runs in other callers' threads and tasks, which SystemExit would end
-            raise UpcastError(f"{where} raised {error!r}") from error
+            raise UpcastError(f"{self._name(step)} raised {error!r}") from error
         if wrong is not None:
-            raise UpcastError(f"{where} returned {wrong}")
+            raise UpcastError(f"{self._name(step)} returned {wrong}")
         return result
+
+    def _name(self, step: int) -> str:
+        upcaster = describe(self._steps[step])
+        return f"the upcaster {upcaster} of {self._cls.__qualname__}, from version {step} to {step + 1},"
 
 
 def _wrong(result: object) -> str | None:
