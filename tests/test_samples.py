@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from factfold import JSON, EncodingError, event, upcast
+from factfold import JSON, Context, EncodingError, Handlers, event, upcast
 from factfold.testing import Sample, event_samples
 from tests.wallets import Emptied, Money, Paid, wallets
 
@@ -54,8 +54,13 @@ def test_samples_of_all_versions_come_back_as_events_of_today(file: Path) -> Non
     assert file.read_text() == PAST
 
 
-def test_types_are_a_class_a_union_or_a_stream_type(file: Path) -> None:
-    assert event_samples(file, Paid | Emptied) == event_samples(file, wallets)
+def test_types_are_a_class_a_union_a_stream_type_or_handlers(file: Path) -> None:
+    handlers = Handlers()
+
+    @handlers.on
+    def _(event: Paid | Emptied, context: Context) -> None: ...
+
+    assert event_samples(file, Paid | Emptied) == event_samples(file, wallets) == event_samples(file, handlers)
     file.write_text(PAST.replace('{"type":"Emptied","version":1,"data":{}}\n', ""))
     assert len(event_samples(str(file), Paid)) == 3
 
@@ -75,6 +80,20 @@ def test_new_examples_follow_on_what_is_there(file: Path) -> None:
         event_samples(file, wallets, Paid(Money(5, "EUR"), "réntée"))
     added = '{"type":"wallet.paid","version":3,"data":{"amount":{"value":5,"currency":"EUR"},"note":"réntée"}}\n'
     assert file.read_text("utf-8") == PAST + added
+
+
+def test_a_set_is_the_same_example_in_whichever_order_it_is_written(tmp_path: Path) -> None:
+    @event(name="Tagged")
+    @dataclass(frozen=True)
+    class Tagged:
+        tags: frozenset[str]
+
+    file = tmp_path / "tagged.jsonl"
+    lines = [f'{{"type":"Tagged","version":1,"data":{{"tags":{tags}}}}}\n' for tags in ('["a","b"]', '["b","a"]')]
+    for line in lines:
+        file.write_text(line)
+        (sample,) = event_samples(file, Tagged, Tagged(frozenset({"a", "b"})))
+        assert sample.event == Tagged(frozenset({"a", "b"}))
 
 
 # -- Samples that do not load ------------------------------------------------------------------------------------------

@@ -50,8 +50,8 @@ def event_samples(path: str | Path, types: object, /, *examples: object) -> tupl
 
     Args:
         path: of the file, whose name best ends in `.jsonl`.
-        types: an event class, a union of them, or a stream type. Each class needs a sample of its version, and of each
-            version that it has an upcaster from.
+        types: an event class, a union of them, a stream type, or handlers. Each class needs a sample of its version,
+            and of each version that it has an upcaster from.
         examples: events of these classes, which are the same in every run.
 
     Returns:
@@ -125,8 +125,18 @@ def _append(file: Path, lines: Sequence[_Line]) -> None:
 
 
 def _key(line: _Line) -> tuple[str, int, bytes]:
-    """The same for samples whose JSON is the same, however it is spelled."""
-    return line.type, line.version, msgspec.json.encode(msgspec.json.decode(line.data), order="deterministic")
+    """The same for samples whose JSON is the same, however it is spelled, and in whichever order a set was written."""
+    return line.type, line.version, _in_order(msgspec.json.decode(line.data))
+
+
+def _in_order(value: object) -> bytes:
+    if isinstance(value, dict):
+        members = cast("dict[str, object]", value)  # of a JSON object
+        value = {key: msgspec.Raw(_in_order(item)) for key, item in members.items()}
+    elif isinstance(value, list):
+        items = cast("list[object]", value)  # of a JSON array
+        value = [msgspec.Raw(item) for item in sorted(_in_order(item) for item in items)]
+    return msgspec.json.encode(value, order="deterministic")
 
 
 def _written(example: object, known: Sequence[EventType]) -> _Line:
