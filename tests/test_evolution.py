@@ -176,6 +176,24 @@ def test_a_pydantic_model_has_upcasters_too() -> None:
     assert event_type(Noted).read(b'{"words":"hello"}', 1) == Noted(text="hello")
 
 
+def test_a_tagged_struct_that_is_renamed_keeps_its_tag_or_has_an_upcaster_for_it() -> None:
+    @event(was=["Old"])
+    class Kept(msgspec.Struct, frozen=True, tag="Old"):
+        text: str
+
+    @event(was=["Old"], version=2)
+    class New(msgspec.Struct, frozen=True, tag=True, rename="upper"):
+        text: str
+
+    @upcast(New, 1)
+    def _(data: dict[str, JSON]) -> dict[str, JSON]:
+        return {"type": "New", "TEXT": data["text"]}
+
+    data = b'{"type":"Old","text":"hello"}'
+    assert event_type(Kept).read(data, 1) == Kept("hello")
+    assert event_type(New).read(data, 1) == New("hello")
+
+
 def test_a_snapshot_that_knew_nothing_of_a_former_name_is_not_used() -> None:
     memory = Memory()
 
