@@ -1,4 +1,4 @@
-"""Ways to lay out a log in Valkey, compared: `python -m benchmarks.layouts`. The figures are in docs/valkey.md.
+"""Ways to lay out a log in Valkey, compared: `python -m benchmarks.layouts`. The figures are in docs/how-to/valkey.md.
 
 Each layout is two scripts: one appends events, the other loads 100 events of one stream that lie apart in the log.
 """

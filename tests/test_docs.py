@@ -29,7 +29,7 @@ import factfold
 from factfold.cli.app import app
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").glob("**/*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("**/*.md"))]
 RUNS_LONG = {"demo"}
 
 
@@ -69,6 +69,16 @@ def blocks_of(page: Path) -> Iterator[Block]:
         elif opened is not None:
             lines.append(line)
     assert opened is None, f"{page.name}: the block in line {opened} has no end"
+
+
+def name_of(page: Path) -> str:
+    """A page's name in the output of pytest: where it is."""
+    return page.relative_to(ROOT).as_posix()
+
+
+def module_of(page: Path) -> str:
+    """The module in which the code of a page runs: named after the page, or its folder where it is the first one."""
+    return (page.parent.name if page.stem == "index" else page.stem).lower().replace("-", "_")
 
 
 def prose_of(page: Path) -> str:
@@ -118,7 +128,7 @@ def test_every_block_of_a_page_does_what_the_page_says(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    module = ModuleType(page.stem.lower())
+    module = ModuleType(module_of(page))
     monkeypatch.setitem(sys.modules, module.__name__, module)
     blocks = list(blocks_of(page))
     for index, block in enumerate(blocks):
@@ -217,12 +227,12 @@ def test_a_test_is_in_the_file_in_which_a_page_says_it_is(page: Path) -> None:
     assert [one for one in said if f"def {one[1]}(" not in (ROOT / one[0]).read_text("utf-8")] == []
 
 
-REFERENCE = (ROOT / "docs" / "reference.md").read_text("utf-8")
+REFERENCE = (ROOT / "docs" / "reference" / "index.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", factfold.__all__)
 def test_every_public_name_is_in_the_reference(name: str) -> None:
-    assert re.search(rf"^\| `{name}\b", REFERENCE, flags=re.MULTILINE), f"docs/reference.md has no row for {name}"
+    assert re.search(rf"^\| `{name}\b", REFERENCE, flags=re.MULTILINE), f"docs/reference/index.md has no row for {name}"
 
 
 def test_the_reference_has_no_row_for_what_is_not_public() -> None:

@@ -289,7 +289,7 @@ def test_another_isolation_level_is_refused(postgres_server: PostgresServer, sch
 
 
 def test_the_sql_of_the_documentation_runs(postgres_server: PostgresServer) -> None:
-    page = (Path(__file__).parent.parent / "docs" / "postgresql.md").read_text("utf-8")
+    page = (Path(__file__).parent.parent / "docs" / "how-to" / "postgresql.md").read_text("utf-8")
     blocks = re.findall(r"^```sql\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
     assert len(blocks) == 4
     with postgres_server.fresh_database() as database:
