@@ -3,12 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test check bench soak clean
+.PHONY: help demo test check docs bench soak clean
+
+# Material for MkDocs announces its successor at each run.
+export NO_MKDOCS_2_WARNING := 1
 
 help:
 	@echo "make demo    transfers between bank accounts in several processes, for ten seconds"
 	@echo "make test    the tests"
-	@echo "make check   style and types"
+	@echo "make check   style, types, and the documentation as a site"
+	@echo "make docs    serves the documentation, and follows changes of it"
 	@echo "make bench   the performance promises, each as a ratio to a bare loop"
 	@echo "make soak    the property tests with a large budget; takes long"
 
@@ -23,6 +27,10 @@ check: .venv/installed
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/pyright --pythonpath $(BIN)/python
+	@$(BIN)/mkdocs build --quiet --strict
+
+docs: .venv/installed
+	@$(BIN)/mkdocs serve
 
 bench: .venv/installed
 	@$(BIN)/python -m benchmarks
@@ -31,7 +39,7 @@ soak: .venv/installed
 	@FACTFOLD_SOAK=1 $(BIN)/pytest -o faulthandler_timeout=7200 tests/properties
 
 clean:
-	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf .venv .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
 
 # Installed with exact versions, the build backend too: a fresh clone behaves like the one that was tested.
 .venv/installed: pyproject.toml constraints.txt

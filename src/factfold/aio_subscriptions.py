@@ -100,9 +100,9 @@ class AsyncSubscription(Generic[E_co]):
     Where it begins is found out in the background, before the store executes anything that is called later. To be sure
     of it before others go on, enter it with `async with`. For one consumer at a time. `close` ends the iteration; so
     does leaving an `async with` block. A consumer that is cancelled may go on later. While the storage is away it
-    waits, and tries again. What ends it with an error does so for good.
+    waits, and tries again. What ends it with an error does so for good. It is the iteration that raises.
 
-    Raises, from the iteration:
+    Raises:
         LogDivergedError: the log went backwards, or does not reach to where this was to begin.
         DecodingError: an event cannot be decoded.
         StoreClosedError: the store was closed, or this is the child of a fork.

@@ -62,8 +62,11 @@ class StreamType(Struct, Generic[S, E], frozen=True, eq=False, weakref=True):
     """A kind of stream: a category, an initial state and a fold. Made by `@stream`."""
 
     category: str
+    """What the ids of its streams begin with."""
     initial: S
+    """The state before the first event."""
     event_types: tuple[type[E], ...]
+    """The event classes that the fold looks at."""
     fold: Fold
     _prefix: str
     _room: int

@@ -36,9 +36,10 @@ class Subscription(Delivery[E_co]):
     """Recorded events in the order of the log, each once: those that are there, then those that come. It has no end.
 
     For one consumer at a time. `close`, from any thread, ends the iteration; so does leaving a `with` block. While the
-    storage is away it waits, and tries again. What ends it with an error does so for good.
+    storage is away it waits, and tries again. What ends it with an error does so for good. It is the iteration that
+    raises.
 
-    Raises, from the iteration:
+    Raises:
         LogDivergedError: the log went backwards; what was handed over may not exist any more.
         DecodingError: an event cannot be decoded.
         StoreClosedError: the store was closed, or this is the child of a fork.
