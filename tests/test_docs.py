@@ -3,6 +3,7 @@
 The blocks of a page run in order, in one module and one directory. What a block prints stands in the ```text block
 after it (`...` stands for anything); one without such a block prints nothing. Functions named `test_...` are called.
 A ```python fragment is only compiled. The `factfold` commands of a ```sh block run too, on what the page has made.
+Where one of the urls of SERVERS stands in what runs, a real server stands behind it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shlex
 import sys
 import tomllib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -26,10 +27,16 @@ from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from factfold.cli.app import app
+from factfold.storage.postgres import Postgres
+from factfold.storage.valkey import Valkey
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("**/*.md"))]
 RUNS_LONG = {"demo"}
+SERVERS = {"postgresql://db.example/shop": "postgres_url", "valkey://db.example/0": "valkey_url"}
+"""The urls of the pages that mean a server, each with the fixture that gives the url of the test's own."""
+OTHERS = {"createdb", "gunicorn", "pg_dump", "pg_restore", "uvicorn", "valkey-cli"}
+"""Programs of others that a page may name."""
 
 
 def name_of(page: Path) -> str:
@@ -96,6 +103,26 @@ def assert_printed(printed: str, expected: str, where: str) -> None:
     assert re.fullmatch(pattern, printed), f"{where} prints\n{printed}and the page says\n{expected}"
 
 
+@pytest.fixture
+def postgres_url(direct: Postgres) -> str:
+    """A schema of its own."""
+    return f"{direct.url}?schema={direct.schema}"
+
+
+@pytest.fixture
+def valkey_url(valkey: Valkey) -> str:
+    """A place of its own."""
+    return f"{valkey.url}?prefix={valkey.prefix}"
+
+
+def at_servers(text: str, request: pytest.FixtureRequest) -> str:
+    """The text with the urls of the test's servers, which are started when they are needed."""
+    for url, fixture in SERVERS.items():
+        if url in text:
+            text = text.replace(url, request.getfixturevalue(fixture))
+    return text
+
+
 def run_python(module: ModuleType, block: Block, page: Path) -> str:
     """Runs a block, and the tests that it defines; gives what it printed."""
     before = dict(vars(module))
@@ -124,7 +151,7 @@ def run_factfold(words: list[str]) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_block_of_a_page_does_what_the_page_says(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.chdir(tmp_path)
     module = ModuleType(module_of(page))
@@ -134,13 +161,18 @@ def test_every_block_of_a_page_does_what_the_page_says(
         where = f"{page.name}:{block.line}"
         match block.info:
             case "python":
-                assert_printed(run_python(module, block, page), expected_after(blocks, index), where)
+                code = replace(block, text=at_servers(block.text, request))
+                assert_printed(run_python(module, code, page), expected_after(blocks, index), where)
             case "python fragment":
                 compile(block.text, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
             case "sh":
                 if any(tmp_path.iterdir()):
-                    ran = [words[1:] for words in commands_of(block) if words[0] == "factfold"]
-                    printed = "".join(run_factfold(words) for words in ran if words[0] not in RUNS_LONG)
+                    ran = [
+                        words[1:]
+                        for words in commands_of(block)
+                        if words[0] == "factfold" and words[1] not in RUNS_LONG
+                    ]
+                    printed = "".join(run_factfold([at_servers(word, request) for word in words]) for words in ran)
                     if expected := expected_after(blocks, index):
                         assert_printed(printed, expected, where)
             case "sql":
@@ -183,6 +215,8 @@ def test_every_shell_command_of_a_page_exists(page: Path) -> None:
                     assert name in OPTIONS, name
                     for argument in arguments:
                         assert not argument.startswith("-") or argument in OPTIONS[name], f"factfold {name} {argument}"
+                case [name, *_] if name in OTHERS:
+                    pass
                 case _:
                     pytest.fail(f"{page.name}:{block.line}: is there a command {shlex.join(words)}?")
 
