@@ -10,7 +10,10 @@ from mkdocs.structure.pages import Page
 _MARKED_FENCE = re.compile(r"^```(\w+) .*$", re.MULTILINE)
 """A fence with more than a language behind it, such as `python fragment`: that is for tests/test_docs.py."""
 
-_FETCHED = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*?\b(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""")
+_FETCHING = re.compile(
+    r"<(?:script|img|iframe)\b[^>]*>|<link\b[^>]*\brel=\"?(?:icon|preconnect|preload|stylesheet)\b[^>]*>"
+)
+_ELSEWHERE = re.compile(r"\b(?:src|href)=[\"']?((?:https?:)?//[^\"'\s>]+)")
 
 
 def on_page_markdown(markdown: str, **_: object) -> str:
@@ -20,6 +23,7 @@ def on_page_markdown(markdown: str, **_: object) -> str:
 
 def on_post_page(output: str, *, page: Page, **_: object) -> str:
     """Refuses a page that would fetch a font, a script or an image from elsewhere."""
-    if found := _FETCHED.search(output):
-        raise PluginError(f"{page.file.src_uri}: the page fetches {found[1]}. Put what it needs into docs/.")
+    for tag in _FETCHING.findall(output):
+        if found := _ELSEWHERE.search(tag):
+            raise PluginError(f"{page.file.src_uri}: the page fetches {found[1]}. Put what it needs into docs/.")
     return output

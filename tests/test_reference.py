@@ -27,6 +27,8 @@ DIRECTIVES = {
     for name in re.findall(r"^::: ([\w.]+)$", page.read_text("utf-8"), re.MULTILINE)
 }
 """The full names of what mkdocstrings renders."""
+SAID_BY_ANOTHER = {"factfold.storage.AsyncEngine", "factfold.storage.AsyncLog"}
+"""Classes whose methods are those of another one, with `async def`."""
 ERRORS = {name for name in factfold.__all__ if name.endswith("Error")}
 OVERVIEW = (FOLDER / "index.md").read_text("utf-8")
 TROUBLESHOOTING = (ROOT / "docs" / "how-to" / "errors.md").read_text("utf-8")
@@ -66,6 +68,20 @@ def test_what_the_reference_shows_exists_and_says_what_it_is(name: str, source: 
     assert hasattr(importlib.import_module(module), attribute)
     shown = source[name.removeprefix("factfold.")]
     assert shown.has_docstring
+
+
+def test_every_public_method_says_what_it_does(source: griffe.Object) -> None:
+    names = {f"{module.__name__}.{name}" for module, name in PUBLIC_NAMES} - SAID_BY_ANOTHER
+    shown = [source[name.removeprefix("factfold.")] for name in sorted(names)]
+    members = [member for each in shown if each.is_class for member in each.all_members.values()]
+    ours = [member for member in members if not member.name.startswith("_") and is_ours(member)]
+    assert len(ours) > 100
+    assert [member.path for member in ours if not member.has_docstring] == []
+
+
+def is_ours(member: griffe.Object | griffe.Alias) -> bool:
+    """Whether it is a method or property of factfold's."""
+    return member.path.startswith("factfold.") and (member.is_function or "property" in member.labels)
 
 
 def test_every_public_name_is_in_the_overview_and_every_error_in_the_table_of_what_to_do() -> None:
