@@ -86,7 +86,8 @@ def name_of(page: Path) -> str:
 
 def module_of(page: Path) -> str:
     """The module in which the code of a page runs: named after the page, or its folder where it is the first one."""
-    return (page.parent.name if page.stem == "index" else page.stem).lower().replace("-", "_")
+    named_after_folder = page.stem in ("index", "README") and page.parent != ROOT
+    return (page.parent.name if named_after_folder else page.stem).lower().replace("-", "_")
 
 
 def prose_of(page: Path) -> str:
@@ -189,7 +190,8 @@ def test_a_strict_type_checker_accepts_the_code_of_the_pages(tmp_path: Path, mon
     for page in PAGES:
         code = "\n".join(block.text for block in blocks_of(page) if block.info == "python")
         if code and module_of(page) not in WRONG_ON_PURPOSE:
-            (tmp_path / f"{module_of(page)}.py").write_text(code, "utf-8")
+            with (tmp_path / f"{module_of(page)}.py").open("x", encoding="utf-8") as module:  # no two of one name
+                module.write(code)
     monkeypatch.setenv("MYPYPATH", str(ROOT / "src"))
     # A page may define a fold a second time, as the next version of a program would.
     options = ["--strict", "--disable-error-code=no-redef", "--follow-imports=silent", "--config-file="]
