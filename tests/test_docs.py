@@ -2,14 +2,16 @@
 
 The blocks of a page run in order, in one module and one directory. What a block prints stands in the ```text block
 after it (`...` stands for anything); one without such a block prints nothing. Functions named `test_...` are called.
-A ```python fragment is only compiled. The `factfold` commands of a ```sh block run too, on what the page has made.
-Where one of the urls of SERVERS stands in what runs, a real server stands behind it.
+A ```python fragment is only compiled, and what it imports from factfold exists. The `factfold` commands of a ```sh
+block run too, on what the page has made. Where one of the urls of SERVERS stands in what runs, a real server stands
+behind it.
 """
 
 from __future__ import annotations
 
 import ast
 import contextlib
+import importlib
 import io
 import re
 import shlex
@@ -138,6 +140,16 @@ def run_python(module: ModuleType, block: Block, page: Path) -> str:
     return printed.getvalue()
 
 
+def assert_imports_exist(block: Block, where: str) -> None:
+    """Compiles a block that cannot run by itself, and imports what it names of factfold."""
+    compile(block.text, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    for node in ast.walk(ast.parse(block.text)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "factfold":
+            module = importlib.import_module(node.module or "")
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{where}: {node.module} has no {missing}"
+
+
 def commands_of(block: Block) -> Iterator[list[str]]:
     """The command lines of a shell block, as words."""
     for line in block.text.splitlines():
@@ -167,7 +179,7 @@ def test_every_block_of_a_page_does_what_the_page_says(
                 code = replace(block, text=at_servers(block.text, request))
                 assert_printed(run_python(module, code, page), expected_after(blocks, index), where)
             case "python fragment":
-                compile(block.text, where, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+                assert_imports_exist(block, where)
             case "sh":
                 if any(tmp_path.iterdir()):
                     ran = [
@@ -179,7 +191,7 @@ def test_every_block_of_a_page_does_what_the_page_says(
                     if expected := expected_after(blocks, index):
                         assert_printed(printed, expected, where)
             case "sql":
-                pass  # PostgreSQL runs it: tests/test_postgres.py
+                assert page.name == "postgresql.md", f"{where}: tests/test_postgres.py runs the sql of another page"
             case "text":
                 assert blocks[index - 1].info in ("python", "sh"), f"{where}: what prints this?"
             case other:
