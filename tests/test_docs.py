@@ -35,17 +35,12 @@ from factfold.storage.valkey import Valkey
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "examples").glob("**/*.md"))]
 RUNS_LONG = {"demo"}
-WRONG_ON_PURPOSE = {"concepts", "tutorial"}
+WRONG_ON_PURPOSE = {"concepts", "evolution", "tutorial"}
 """Pages that show what happens to code that a type checker refuses, or that change a name's type under way."""
 SERVERS = {"postgresql://db.example/shop": "postgres_url", "valkey://db.example/0": "valkey_url"}
 """The urls of the pages that mean a server, each with the fixture that gives the url of the test's own."""
 OTHERS = {"createdb", "gunicorn", "pg_dump", "pg_restore", "uvicorn", "valkey-cli"}
 """Programs of others that a page may name."""
-
-
-def name_of(page: Path) -> str:
-    """A page as its tests are named."""
-    return page.relative_to(ROOT).as_posix()
 
 
 cli = typer.main.get_command(app)

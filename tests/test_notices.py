@@ -51,7 +51,7 @@ def test_a_command_that_keeps_others_waiting_is_logged_once_by_its_name(
 
 
 def test_every_message_is_in_the_documentation() -> None:
-    page = " ".join((ROOT / "docs" / "observability.md").read_text("utf-8").split())
+    page = " ".join((ROOT / "docs" / "how-to" / "observability.md").read_text("utf-8").split())
     messages = [
         message
         for source in (ROOT / "src" / "factfold").glob("*.py")
@@ -60,4 +60,4 @@ def test_every_message_is_in_the_documentation() -> None:
     assert len(messages) >= 5
     for message in messages:
         for part in re.split(r"%\S+", message.split(". ")[0]):
-            assert part.strip(" .:") in page, f"docs/observability.md does not say what is meant by: {message}"
+            assert part.strip(" .:") in page, f"docs/how-to/observability.md does not say what is meant by: {message}"

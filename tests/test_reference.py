@@ -27,7 +27,11 @@ DIRECTIVES = {
     for name in re.findall(r"^::: ([\w.]+)$", page.read_text("utf-8"), re.MULTILINE)
 }
 """The full names of what mkdocstrings renders."""
-SAID_BY_ANOTHER = {"factfold.storage.AsyncEngine", "factfold.storage.AsyncLog"}
+SAID_BY_ANOTHER = {
+    "factfold.storage.AsyncEngine",
+    "factfold.storage.AsyncLog",
+    "factfold.storage.AsyncTransactionalLog",
+}
 """Classes whose methods are those of another one, with `async def`."""
 ERRORS = {name for name in factfold.__all__ if name.endswith("Error")}
 OVERVIEW = (FOLDER / "index.md").read_text("utf-8")

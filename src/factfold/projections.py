@@ -125,6 +125,7 @@ class Projection(Consumer[ProjectionContext[object]]):
 
     @property
     def key(self) -> str:
+        """Its name in the storage."""
         return f"projection/{self.name}/{self.version}"
 
     def physical(self, table: str, namespace: str) -> str:

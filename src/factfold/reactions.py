@@ -156,6 +156,7 @@ class Reaction(Consumer[AnyContext]):
 
     @property
     def key(self) -> str:
+        """Its name in the storage."""
         return f"reaction/{self.name}"
 
     @overload
