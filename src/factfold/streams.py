@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar, overload
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -47,6 +47,13 @@ class Stream(Struct, Generic[S_co, E_contra], frozen=True, eq=False):
     key: tuple[str, Fold]
     suffix: str
     """What a fold's third parameter gets: the only part as it is; several escaped and joined by `/`, as in the id."""
+
+    if TYPE_CHECKING:
+
+        @property
+        def _exactly(self) -> Callable[[S_co, E_contra], tuple[S_co, E_contra]]:
+            """For type checkers alone: tells `factfold.testing` the very types of a stream, no wider ones."""
+            ...
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Stream) and self.key == other.key

@@ -1,0 +1,85 @@
+"""Scenarios: what happened before, what is done now, and (`Outcome`) what has to come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
+
+from factfold.commands import check_command, name_of
+from factfold.store import Store
+from factfold.streams import Stream
+from factfold.testing.fixed import NOW, moment
+from factfold.testing.named import Exactly, check_events, checked_stream
+from factfold.testing.outcome import Outcome
+from factfold.testing.setting import Given, Setting
+from factfold.transaction import Transaction
+
+S = TypeVar("S")
+E = TypeVar("E")
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Scenario:
+    """What happened before. Each call adds to it in a new scenario, so that several tests may start from one.
+
+        scenario().given(accounts("alice"), Opened("Alice"), Deposited(100)).when(withdraw, "alice", 30)
+
+    `setting` is for those who run something else than a command in it.
+    """
+
+    __slots__ = ("setting",)
+
+    def __init__(self, setting: Setting) -> None:
+        self.setting = setting
+
+    def given(self, stream: Exactly[S, E], event: E, /, *events: E) -> Scenario:
+        """These events are in the stream, after what was given before.
+
+        They are appended by way of a command, so that all is checked that is checked in earnest. A shared event, which
+        is in several streams, comes by `given_shared`. Raises TypeError for what is no stream, or no event of it.
+        """
+        named = checked_stream("given", stream)
+        check_events("given", named, (event, *events))
+        return Scenario(self.setting.with_given(Given((event, *events), (named,))))
+
+    def given_shared(self, event: E, stream: Stream[object, E], /, *streams: Stream[object, E]) -> Scenario:
+        """This one event is in all of these streams, after what was given before. Raises TypeError as `given`."""
+        named = tuple([checked_stream("given_shared", each) for each in (stream, *streams)])
+        for each in named:
+            check_events("given_shared", each, (event,))
+        return Scenario(self.setting.with_given(Given((event,), named)))
+
+    def when(
+        self, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Outcome[R]:
+        """Executes a command, whatever it may raise: what has to come of it is said by the methods of the outcome.
+
+        Raises InvalidCommandError for what is no command, and what an append of the given events raises.
+        """
+        check_command(command)
+        return Outcome(name_of(command), self.setting.run(command, args, kwargs))
+
+    def __repr__(self) -> str:
+        return f"Scenario(given={[str(given) for given in self.setting.givens]})"
+
+
+def scenario(store: Store | None = None, *, now: datetime = NOW) -> Scenario:
+    """A scenario in which nothing has happened yet.
+
+    In it `tx.now` is `now`, and the n-th call of `tx.new_id()` gives `nth_id(n)`. It runs in memory, or on the engine
+    of `store`: each `when` in a namespace of its own, which stays there.
+
+    Raises TypeError, ValueError for what is no store, or no aware datetime.
+    """
+    _check_store(store)
+    return Scenario(Setting(moment("now", now), store))
+
+
+def _check_store(store: object) -> None:
+    if store is not None and not isinstance(store, Store):
+        raise TypeError(
+            f"scenario({store!r}): it runs in memory, scenario(), or on the engine of a Store, scenario(store). (A "
+            "command is the same under AsyncStore, and needs no scenario of its own there.)"
+        )

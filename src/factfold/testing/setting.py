@@ -1,0 +1,80 @@
+"""What a command finds when it runs in a scenario, and what came of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import uuid4
+
+from msgspec import Struct, structs
+
+from factfold.cache import AnyStream
+from factfold.errors import WrongStreamsError
+from factfold.events import RecordedEvent
+from factfold.store import Store
+from factfold.testing.fixed import Fixed
+from factfold.transaction import Transaction
+
+
+class Given(Struct, frozen=True):
+    """Events that happened before, each of them in all of these streams."""
+
+    events: tuple[object, ...]
+    streams: tuple[AnyStream, ...]
+
+    def __str__(self) -> str:
+        return f"{', '.join(map(repr, self.events))} to {', '.join(stream.id for stream in self.streams)}"
+
+
+class Run(Struct, frozen=True):
+    """What came of a command: what it returned or raised, what it appended and what it has read.
+
+    `store` is the one that it ran on, as it was left.
+    """
+
+    store: Store
+    result: object
+    error: Exception | None
+    events: Sequence[RecordedEvent[object]]
+    reads: tuple[str, ...]
+
+
+class Setting(Struct, frozen=True):
+    """What happened before, the time, and the store in whose database it all happens (None: one of its own)."""
+
+    now: datetime
+    store: Store | None
+    givens: tuple[Given, ...] = ()
+
+    def with_given(self, given: Given) -> Setting:
+        """The same, after something more has happened."""
+        return structs.replace(self, givens=(*self.givens, given))
+
+    def run(self, command: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> Run:
+        """Runs a command where nothing but this has happened: in a log that nobody has used before.
+
+        Raises what an append of the given events raises.
+        """
+        store = Store("memory:") if self.store is None else self.store.namespace(f"scenario-{uuid4().hex}")
+        for given in self.givens:
+            try:
+                store.execute(_append, given)
+            except Exception as error:
+                error.add_note(f"This was raised while the scenario appended what was given: {given}")
+                if isinstance(error, WrongStreamsError):
+                    error.add_note("In a scenario: .given_shared(event, stream, other_stream)")
+                raise
+        fixed = Fixed(command, self.now)
+        try:
+            receipt = store.execute(fixed, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 (whatever the command raises, the test may have expected it)
+            return Run(store, None, error, (), fixed.reads)
+        return Run(store, receipt.result, None, receipt.events, fixed.reads)
+
+
+def _append(tx: Transaction, given: Given) -> None:
+    """A command that only appends."""
+    first, *others = tx.read(given.streams)
+    for event in given.events:
+        # What the type checker has seen at given() it cannot see here: the events of any streams are of no one type.
+        tx.append(event, first, *others)  # type: ignore[misc]
