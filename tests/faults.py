@@ -4,31 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable
 from typing import TypeVar
 
-from factfold.storage.base import (
-    Append,
-    Appended,
-    AsyncEngine,
-    Capabilities,
-    Check,
-    Conflict,
-    Engine,
-    Entry,
-    Head,
-    Load,
-    Loaded,
-    Log,
-    LogPage,
-    News,
-    Storage,
-    StoredEvent,
-    StreamInfo,
-    StreamPage,
-    Swap,
-)
+from factfold.storage.base import AsyncEngine, Capabilities, Engine, Log, Storage
 from factfold.storage.threads import open_in_thread
+from factfold.testing.around import AroundLog
 
 R = TypeVar("R")
 Hook = Callable[[object], object]
@@ -84,59 +65,13 @@ class _FaultyEngine:
         self._faulty.call("close", self._engine.close, None)
 
 
-class _FaultyLog:
+class _FaultyLog(AroundLog):
     def __init__(self, faulty: Faulty, log: Log) -> None:
-        self.name = log.name
-        self._call = faulty.call
-        self._log = log
+        super().__init__(log)
+        self._faulty = faulty
 
-    def head(self) -> Head:
-        return self._call("head", self._log.head, None)
-
-    def append(self, append: Append) -> Appended | Conflict:
-        return self._call("append", lambda: self._log.append(append), append)
-
-    def check(self, check: Check) -> News:
-        return self._call("check", lambda: self._log.check(check), check)
-
-    def lock(self, check: Check) -> News:
-        return self._call("lock", lambda: self._log.lock(check), check)
-
-    def unlock(self) -> None:
-        self._call("unlock", self._log.unlock, None)
-
-    def resolve(self, append: Append) -> Appended | None:
-        return self._call("resolve", lambda: self._log.resolve(append), append)
-
-    def load(self, load: Load) -> Loaded:
-        return self._call("load", lambda: self._log.load(load), load)
-
-    def read(self, page: LogPage) -> Sequence[StoredEvent]:
-        return self._call("read", lambda: self._log.read(page), page)
-
-    def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
-        return self._call("read_stream", lambda: self._log.read_stream(page), page)
-
-    def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
-        return self._call("streams", lambda: self._log.streams(category, after, limit), (category, after, limit))
-
-    def wait(self, after: int, timeout: float) -> int:
-        return self._call("wait", lambda: self._log.wait(after, timeout), (after, timeout))
-
-    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
-        return self._call("get", lambda: self._log.get(place, keys), (place, keys))
-
-    def put(self, place: str, key: str, value: bytes | None) -> None:
-        self._call("put", lambda: self._log.put(place, key, value), (place, key, value))
-
-    def swap(self, swap: Swap) -> bool:
-        return self._call("swap", lambda: self._log.swap(swap), swap)
-
-    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
-        return self._call("entries", lambda: self._log.entries(place, after, limit), (place, after, limit))
-
-    def problems(self) -> Iterator[str]:
-        return self._log.problems()
+    def call(self, method: str, do: Callable[[], R], asked: object) -> R:
+        return self._faulty.call(method, do, asked)
 
 
 def once(hook: Hook) -> Hook:

@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, TypeAlias, cast
 
 from factfold.storage.base import (
-    Append,
-    Appended,
     AsyncEngine,
     AsyncLog,
     Capabilities,
-    Check,
-    Conflict,
     Engine,
-    Entry,
-    Head,
-    Load,
-    Loaded,
     Log,
-    LogPage,
-    News,
-    StoredEvent,
-    StreamInfo,
-    StreamPage,
-    Swap,
 )
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
+from factfold.testing.around import AroundLog
 
 
 @dataclass
@@ -44,7 +31,7 @@ class Common:
     directory: Path = Path()
 
 
-class Sound:
+class Sound(AroundLog):
     """A log that passes everything on to one in memory. A fault is a subclass that does one thing wrong.
 
     `caught_by` are the tests of the contract whose asserts notice it; `raises_in` those that are ended by an error of
@@ -57,60 +44,8 @@ class Sound:
     caught_between_processes_by: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, log: Log, common: Common) -> None:
-        self.log = log
+        super().__init__(log)
         self.common = common
-
-    @property
-    def name(self) -> str:
-        return self.log.name
-
-    def head(self) -> Head:
-        return self.log.head()
-
-    def append(self, append: Append) -> Appended | Conflict:
-        return self.log.append(append)
-
-    def check(self, check: Check) -> News:
-        return self.log.check(check)
-
-    def lock(self, check: Check) -> News:
-        return self.log.lock(check)
-
-    def unlock(self) -> None:
-        self.log.unlock()
-
-    def resolve(self, append: Append) -> Appended | None:
-        return self.log.resolve(append)
-
-    def load(self, load: Load) -> Loaded:
-        return self.log.load(load)
-
-    def read(self, page: LogPage) -> Sequence[StoredEvent]:
-        return self.log.read(page)
-
-    def read_stream(self, page: StreamPage) -> Sequence[StoredEvent]:
-        return self.log.read_stream(page)
-
-    def streams(self, category: str | None, after: str, limit: int) -> Sequence[StreamInfo]:
-        return self.log.streams(category, after, limit)
-
-    def wait(self, after: int, timeout: float) -> int:
-        return self.log.wait(after, timeout)
-
-    def get(self, place: str, keys: Sequence[str]) -> Mapping[str, bytes]:
-        return self.log.get(place, keys)
-
-    def put(self, place: str, key: str, value: bytes | None) -> None:
-        self.log.put(place, key, value)
-
-    def swap(self, swap: Swap) -> bool:
-        return self.log.swap(swap)
-
-    def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
-        return self.log.entries(place, after, limit)
-
-    def problems(self) -> Iterator[str]:
-        return self.log.problems()
 
 
 class SoundEngine:

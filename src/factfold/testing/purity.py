@@ -9,7 +9,7 @@ from factfold.commands import check_command, name_of
 from factfold.errors import ImpureCommandError
 from factfold.sameness import same
 from factfold.testing.differences import all_same, line_difference, lines_of
-from factfold.testing.scenario import Scenario, scenario
+from factfold.testing.scenarios import Scenario, scenario
 from factfold.testing.setting import Run
 from factfold.transaction import Transaction
 
