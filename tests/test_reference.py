@@ -16,6 +16,7 @@ import factfold
 import factfold.storage
 import factfold.testing
 from factfold.cli.app import app
+from factfold.testing import Outcome, Scenario, strategies
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -106,3 +107,18 @@ def test_every_command_of_the_command_line_is_documented_with_its_options(name: 
     for parameter in COMMANDS[name].params:
         for option in parameter.opts:
             assert not option.startswith("-") or option in COMMAND_LINE, f"factfold {name} {option}"
+
+
+TESTING = (ROOT / "docs" / "how-to" / "testing.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("name", [*factfold.testing.__all__, *strategies.__all__])
+def test_every_name_of_the_testing_kit_is_in_the_page_about_it(name: str) -> None:
+    section = TESTING.partition("## What there is")[2]
+    assert re.search(rf"^\|.*`(?:strategies\.)?{name}\b.* \| ", section, flags=re.MULTILINE), name
+
+
+def test_every_method_of_a_scenario_is_in_the_page_about_testing() -> None:
+    for methods in (Scenario, Outcome):
+        for name in vars(methods):
+            assert name.startswith("_") or name == "setting" or f"`{name}" in TESTING or f"`.{name}(" in TESTING, name

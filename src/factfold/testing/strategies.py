@@ -25,6 +25,8 @@ from factfold.streams import Stream, StreamType, no_stream
 from factfold.testing.drawing import Drawing
 from factfold.testing.named import Exactly
 
+__all__ = ["events", "histories"]
+
 S = TypeVar("S")
 E = TypeVar("E")
 
