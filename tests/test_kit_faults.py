@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import pickle
 import time
@@ -26,7 +27,7 @@ from factfold.storage.sqlite import SQLite
 from factfold.testing import Faulty, StorageContract
 from factfold.testing.fates import Fates, Rates
 from tests.conftest import MakeStore
-from tests.ledger import accounts, balance, deposit
+from tests.ledger import Deposited, accounts, balance, deposit
 from tests.racing import race
 
 ENGINES = ("memory",)
@@ -149,6 +150,38 @@ def test_a_lost_append_gives_the_writers_lock_back() -> None:
     assert not isinstance(others.append(appending(2)), Conflict)  # it would wait in vain for the lock
     faulty.active = False
     assert log.head().position == 1
+
+
+async def test_an_append_that_is_cancelled_before_it_was_sent_gives_the_writers_lock_back() -> None:
+    memory = Memory()
+    faulty = Faulty(memory, latency=3600.0)
+    faulty.active = False
+    engine = await faulty.open_async()
+    log, others = await engine.log("default"), memory.open().log("default")
+    await log.lock(Check((), EMPTY, {}))
+    faulty.active = True
+    sending = asyncio.create_task(log.append(appending(1)))
+    await asyncio.sleep(0)  # it begins, and is delayed
+    assert faulty.injected["latency"] == 1
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert not isinstance(others.append(appending(2)), Conflict)  # it would wait in vain for the lock
+    await engine.close()
+
+
+def test_a_subscription_misses_nothing_when_connections_are_lost(
+    make_store: MakeStore, storage: Storage, rival: Store
+) -> None:
+    faulty = Faulty(storage, seed=1, lost=0.3)
+    faulty.active = False
+    with make_store(faulty).subscribe(types=Deposited, after=0) as subscription:
+        rival.execute(deposit, "ann", 0)
+        assert next(subscription).position == 1
+        faulty.active = True
+        for amount in range(1, 6):
+            rival.execute(deposit, "ann", amount)
+            assert next(subscription).event == Deposited(amount)
 
 
 # -- Unknown outcomes --------------------------------------------------------------------------------------------------

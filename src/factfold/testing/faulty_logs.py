@@ -58,14 +58,15 @@ class _Interference:
             yield self._log.unlock  # whatever comes of an append, it ends a held lock
             raise
         if fate.conflict and can_conflict:
+            news = yield partial(self._log.check, append.check)
             self._fates.count("conflicts")
-            return Conflict(_all_touched(append.check, (yield partial(self._log.check, append.check))))
+            return Conflict(_all_touched(append.check, news))
         if not fate.unknown:
             return (yield do)
+        yield do if fate.done else self._log.unlock
         self._fates.count("unknown")
         if fate.unresolved:
             self._unresolved.add(append.id)
-        yield do if fate.done else self._log.unlock
         raise OutcomeUnknownError(f"{self._log.name}: the connection broke while events were appended (injected)")
 
     def _resolve(self, do: Callable[[], object], append: Append) -> Steps:
