@@ -65,19 +65,14 @@ def test_the_fixtures_run_on_every_engine_that_is_asked_for(
 ) -> None:
     postgres = f"{postgres_server.url}?schema={postgres_schema}"
     valkey = f"{quick_valkey_server.url}?durable=false&prefix=plugin"
-    engines = ["memory", "sqlite", postgres, valkey, "sqlite"]
+    file = pytester.path / "all.db"
+    engines = ["memory", "sqlite", postgres, valkey, f"sqlite:///{file}", "sqlite"]
     pytester.makepyfile(TESTS)
     result = pytester.runpytest_inprocess(*CONFIG, "-v", *(f"--factfold-engine={engine}" for engine in engines))
-    result.assert_outcomes(passed=4 * 5 + 1)
+    result.assert_outcomes(passed=5 * 5 + 1)
     for engine in ("memory", "sqlite", "postgresql", "valkey"):
-        result.stdout.fnmatch_lines([f"*::test_in_a_loop[[]{engine}] PASSED*"])
-
-
-def test_a_file_may_be_shared_by_a_whole_run(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile(TESTS)
-    path = pytester.path / "all.db"
-    pytester.runpytest_inprocess(*CONFIG, f"--factfold-engine=sqlite:///{path}").assert_outcomes(passed=6)
-    with Store(f"sqlite:///{path}") as store:
+        result.stdout.fnmatch_lines([f"*::test_in_a_loop[[]{engine}*] PASSED*"])
+    with Store(f"sqlite:///{file}") as store:
         assert store.head() == 0  # each test was in a namespace of its own
 
 

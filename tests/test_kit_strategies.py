@@ -30,7 +30,7 @@ from tests.ledger import Deposited, Opened, Renamed, Transferred, Withdrawn, acc
 
 T = TypeVar("T")
 Cents = NewType("Cents", int)
-QUICK = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUICK = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class Colour(Enum):

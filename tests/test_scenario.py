@@ -387,6 +387,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
         r"given_shared\(ledger:ben, \.\.\.\).*owners looks at Opened, Renamed",
     ),
     "a called command": (lambda: anything.when(None), "None is no command"),
+    "nothing done": (lambda: anything.then_nothing(), r"no 'then_nothing': say first what is done, \.when\(command"),
+    "no method": (lambda: anything.gvien(), "^A scenario has no 'gvien'$"),
     "a stream type afterwards": (lambda: spent.then(accounts, Withdrawn(30)), r"then\(\).*call it with an id"),
     "a class afterwards": (lambda: spent.then(accounts("ann"), Withdrawn), "It is a class"),
     "no event of it afterwards": (lambda: spent.then(owners("ann"), Withdrawn(30)), "owners looks at Opened, Renamed"),
@@ -403,7 +405,7 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
 @pytest.mark.parametrize("wrong", WRONG)
 def test_wrong_use_says_what_to_do(wrong: str) -> None:
     call, message = WRONG[wrong]
-    with pytest.raises((TypeError, InvalidCommandError), match=message):
+    with pytest.raises((TypeError, AttributeError, InvalidCommandError), match=message):
         call()
 
 
@@ -446,6 +448,7 @@ WITHOUT_PYTEST = """
 import sys
 sys.modules.update(pytest=None, hypothesis=None)
 import unittest
+import factfold.testing
 from factfold.testing import Clock, assert_pure, scenario
 from tests.ledger import Deposited, Opened, accounts, deposit
 
@@ -455,8 +458,11 @@ class TestDeposit(unittest.TestCase):
         assert_pure(deposit, "ann", 5)
 
     def test_failure(self):
-        with self.assertRaises(AssertionError):
-            scenario().when(deposit, "ann", 5).then_nothing()
+        scenario().when(deposit, "ann", 5).then_nothing()
+
+    def test_contract(self):
+        with self.assertRaisesRegex(ModuleNotFoundError, "StorageContract needs pytest: pip install"):
+            factfold.testing.StorageContract
 
 unittest.main()
 """
@@ -464,8 +470,10 @@ unittest.main()
 
 def test_scenarios_need_no_pytest() -> None:
     done = subprocess.run([sys.executable, "-c", WITHOUT_PYTEST], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "Ran 2 tests" in done.stderr
+    assert "Ran 3 tests" in done.stderr
+    assert "FAILED (failures=1)" in done.stderr, done.stderr
+    assert "AssertionError: tests.ledger.deposit should have appended nothing" in done.stderr
+    assert "outcome.py" not in done.stderr
 
 
 def test_a_failure_points_at_the_line_of_the_test(pytester: pytest.Pytester) -> None:

@@ -39,7 +39,12 @@ else:
         if (module := _MODULES.get(name)) is None:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         if module == "contract":
-            import pytest
+            try:
+                import pytest
+            except ModuleNotFoundError as error:
+                raise ModuleNotFoundError(
+                    "factfold.testing.StorageContract needs pytest: pip install 'factfold[test]'", name=error.name
+                ) from error
 
             # Asserts outside of test modules tell what they compared only when pytest is asked for it before.
             pytest.register_assert_rewrite("factfold.testing.contract")

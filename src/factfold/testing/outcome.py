@@ -1,7 +1,7 @@
 """What has to come of a command: each `then` asks for one thing, and fails with what came instead."""
 
-# pytest leaves functions that set __tracebackhide__ out of what it shows: a failure points at the test's own line.
-
+# A failure points at the test's own line: unittest leaves modules with this name out of what it shows, and pytest
+# functions that set __tracebackhide__.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,8 @@ from factfold.streams import Stream
 from factfold.testing.differences import all_same, difference, line_difference, listed
 from factfold.testing.named import Exactly, check_events, checked_stream
 from factfold.testing.setting import Run
+
+__unittest = True
 
 S = TypeVar("S")
 E = TypeVar("E")

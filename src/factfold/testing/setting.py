@@ -50,8 +50,8 @@ class Setting(Struct, frozen=True):
         """The same, after something more has happened."""
         return structs.replace(self, givens=(*self.givens, given))
 
-    def run(self, command: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> Run:
-        """Runs a command where nothing but this has happened: in a log that nobody has used before.
+    def prepared(self) -> Store:
+        """A store on a log that nobody has used before, in which just this has happened.
 
         Raises what an append of the given events raises.
         """
@@ -64,6 +64,11 @@ class Setting(Struct, frozen=True):
                 if isinstance(error, WrongStreamsError):
                     error.add_note("In a scenario: .given_shared(event, stream, other_stream)")
                 raise
+        return store
+
+    def run(self, command: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> Run:
+        """Runs a command where this has happened, and nothing else. Raises as `prepared`."""
+        store = self.prepared()
         fixed = Fixed(command, self.now)
         try:
             receipt = store.execute(fixed, *args, **kwargs)
