@@ -17,7 +17,7 @@ Hook = Callable[[object], object]
 
 
 class Faulty:
-    """A storage around another one.
+    """A storage around another one, which does what the test says. (That of `factfold.testing` draws lots.)
 
     `before` and `after` map the name of a method of a log to what is called before and after it. `calls` counts the
     calls of each method, `threads` tells which threads called it, in order. `logs` are the other storage's own logs.

@@ -1,7 +1,5 @@
 """What has to come of a command: each `then` asks for one thing, and fails with what came instead."""
 
-# A failure points at the test's own line: unittest leaves modules with this name out of what it shows, and pytest
-# functions that set __tracebackhide__.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,8 @@ from factfold.testing.differences import all_same, difference, line_difference, 
 from factfold.testing.named import Exactly, check_events, checked_stream
 from factfold.testing.setting import Run
 
+# A failure points at the test's own line: unittest shows no frames of a module that has this name, and pytest none of a
+# function that sets __tracebackhide__.
 __unittest = True
 
 S = TypeVar("S")
