@@ -568,10 +568,16 @@ def test_damage_is_found(direct: Postgres, schema: Schema) -> None:
 def test_plans_made_on_an_empty_schema_stay_right(direct: Postgres, schema: Schema) -> None:
     """100,000 events through the connections that were there first: what an operation looks at stays the same."""
     with opened(direct) as log:
-        for table in ("events", "memberships", "namespaces", "voids"):  # nobody tells the planner how they grow
+        for table in (
+            "events",
+            "memberships",
+            "namespaces",
+            "voids",
+            "places",
+        ):  # nobody tells the planner how they grow
             schema.run(f"ALTER TABLE {{}}.{table} SET (autovacuum_enabled = off)")
         early = _pages_looked_at(log)
-        for table in ("events", "memberships"):  # what it was told when they were small is all that it knows
+        for table in ("events", "memberships", "places"):  # what it was told when they were small is all that it knows
             schema.run(f"ANALYZE {{}}.{table}")
         for _ in range(10):
             early = _pages_looked_at(log)
@@ -581,6 +587,9 @@ def test_plans_made_on_an_empty_schema_stay_right(direct: Postgres, schema: Sche
             events = tuple(new("hot:1" if number % 2 else f"cold:{batch}/{number}") for number in range(2_000))
             assert isinstance(log.append(Append(events, Check((), after, versions))), Appended)
         assert log.head().position > 100_000
+        schema.run(
+            "INSERT INTO {}.places SELECT 1, 'snapshots', 'hot:' || n, '', now() FROM generate_series(1, 20000) AS n"
+        )
         late = _pages_looked_at(log)
     # The indexes have become a level or two deeper; what scans a table of 100,000 events looks at a thousand pages.
     assert {name for name in early if late[name] > early[name] + 50} == set(), f"at first {early}, and then {late}"
@@ -596,8 +605,8 @@ def _pages_looked_at(log: Any) -> dict[str, int]:
     questions = log._questions
     writer = log._writing._session
     moved = appending([new("hot:1")], before, selection("other:1"), selection("hot:1", "Rare"))
-    found["append"] = _explained(writer, questions.append(appending([new("hot:1")], after, hot), ends=False))
-    found["append after others"] = _explained(writer, questions.append(moved, ends=False))
+    found["append"] = _explained(writer, questions.append(appending([new("hot:1")], after, hot), None, held=False))
+    found["append after others"] = _explained(writer, questions.append(moved, None, held=False))
     asked: dict[str, Question[object]] = {
         "head": questions.head(),
         "check": questions.check(asking(after, hot, selection("hot:1", "Rare"))),
@@ -608,6 +617,9 @@ def _pages_looked_at(log: Any) -> dict[str, int]:
         "read_stream backwards": questions.read_stream(StreamPage(hot, None, 3, backwards=True)),
         "resolve": questions.resolve(moved),
         "get": questions.get("snapshots", ["a"]),
+        "put": questions.put("snapshots", "a", b"1"),
+        "swap": questions.swap(Swap(Put("snapshots", "a", b"2"), b"1", (Put("snapshots", "a", b"1"),))),
+        "entries": questions.entries("snapshots", "", 3),
     }
     for name, question in asked.items():
         loan = log._sessions.lend()

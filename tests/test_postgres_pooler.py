@@ -12,6 +12,7 @@ from factfold.testing.contract.appends import AppendContract
 from factfold.testing.contract.locks import LockContract
 from factfold.testing.contract.outcomes import OutcomeContract
 from factfold.testing.contract.races import RaceContract
+from factfold.testing.contract.swaps import SwapContract
 from tests.outcomes import callers
 from tests.postgres_faults import end_backends, settle
 from tests.servers.forgetting import ForgettingPooler
@@ -27,7 +28,7 @@ def pooled(request: pytest.FixtureRequest, postgres_server: PostgresServer) -> I
         yield Postgres(pooler.url, schema=schema, pooler=True)
 
 
-class TestBehindAPooler(AppendContract, OutcomeContract, LockContract, RaceContract):
+class TestBehindAPooler(AppendContract, OutcomeContract, LockContract, RaceContract, SwapContract):
     @pytest.fixture
     def storage(self, pooled: Postgres) -> Storage:
         return pooled

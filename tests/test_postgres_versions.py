@@ -15,6 +15,7 @@ from factfold.testing.contract.odd import OddContract
 from factfold.testing.contract.outcomes import OutcomeContract
 from factfold.testing.contract.pages import PageContract
 from factfold.testing.contract.slices import SliceContract
+from factfold.testing.contract.swaps import SwapContract
 from tests.servers.postgres import PostgresServer
 
 
@@ -26,7 +27,7 @@ def older(other_postgres_server: PostgresServer) -> Iterator[Postgres]:
 
 
 class TestOlderPostgres(
-    AppendContract, NewsContract, OutcomeContract, SliceContract, PageContract, OddContract, LockContract
+    AppendContract, NewsContract, OutcomeContract, SliceContract, PageContract, OddContract, LockContract, SwapContract
 ):
     """The statements are what versions may differ in: so the tests of processes, forks and event loops are left out."""
 

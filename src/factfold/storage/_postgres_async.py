@@ -14,7 +14,8 @@ from factfold.storage._postgres_log import Questions
 from factfold.storage._postgres_schema import Statements, adding_namespace, opening
 from factfold.storage._postgres_transactions import Transactions
 from factfold.storage._postgres_wire import ConnectionLostError, ServerError
-from factfold.storage._postgres_writing import Writes, Writing
+from factfold.storage._postgres_wishes import Writes
+from factfold.storage._postgres_writing import Writing
 from factfold.storage.base import (
     Append,
     Appended,
@@ -23,6 +24,7 @@ from factfold.storage.base import (
     Conflict,
     Entry,
     Head,
+    Inline,
     Load,
     Loaded,
     LogPage,
@@ -148,6 +150,9 @@ class AsyncPostgresLog:
 
     async def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
         return await self._sessions.perform(self._transactions.transact(swap, body))
+
+    async def accompany(self, inline: Inline | None) -> None:
+        self._writing.inline = inline
 
     async def resolve(self, append: Append) -> Appended | None:
         return await self._sessions.ask(self._questions.resolve(append))

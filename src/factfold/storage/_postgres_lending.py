@@ -36,9 +36,12 @@ class AsyncLentConnection(psycopg.AsyncConnection[TupleRow]):
 
 def loss(error: Exception) -> ServerError | ConnectionLostError:
     """How a connection was lost, of which its borrower has heard by this error."""
-    if isinstance(error, psycopg.Error) and error.pgresult is not None:
-        return ServerError(error.pgresult)
-    return ConnectionLostError(" ".join(str(error).split()), sent=False)
+    heard: BaseException | None = error
+    while heard is not None and not isinstance(heard, psycopg.Error):
+        heard = heard.__cause__
+    if heard is not None and heard.pgresult is not None:
+        return ServerError(heard.pgresult)
+    return ConnectionLostError(" ".join(str(heard or error).split()), sent=False)
 
 
 def _refuse(what: str) -> NoReturn:

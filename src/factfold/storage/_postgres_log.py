@@ -43,6 +43,7 @@ from factfold.storage.base import (
     Conflict,
     Entry,
     Head,
+    Inline,
     Load,
     Loaded,
     LogPage,
@@ -53,6 +54,7 @@ from factfold.storage.base import (
     StreamInfo,
     StreamPage,
     Swap,
+    inline_mismatch,
 )
 
 VERIFY_PAGE = 1000
@@ -91,8 +93,8 @@ class Questions:
 
     # -- Writing ---------------------------------------------------------------------------------------------------
 
-    def append(self, append: Append, *, ends: bool) -> Question[Appended | Conflict]:
-        """`ends`: the lock is held already, and the transaction ends with this."""
+    def append(self, append: Append, inline: Inline | None, *, held: bool) -> Question[Appended | Conflict]:
+        """`held`: the lock is, and the transaction ends with this. With `inline`, one stays open, whoever begins it."""
         check = append.check
         known = check.versions
         before: dict[str, int | None] = {}
@@ -145,6 +147,7 @@ class Questions:
             array(INT4, member_events),
             texts(list(before)),
             array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
+            None if inline is None else inline.names,
         )
         size = sum(len(parameter) for parameter in parameters if parameter is not None)
         if size > LARGEST_MESSAGE:
@@ -154,7 +157,7 @@ class Questions:
             )
 
         def read(rows: Sequence[Row]) -> Appended | Conflict:
-            _, position, id, verdict, _, _, corrected, _, recorded_at = rows[-1]
+            _, position, id, verdict, _, data, corrected, _, recorded_at = rows[-1]
             if verdict == b"appended":
                 found = _decode_numbers(corrected) if corrected else (version or 0 for version in before.values())
                 news = self._news(rows, check.after, Head(position, id or b""))
@@ -164,9 +167,14 @@ class Questions:
                     f"{self.name}: the append {UUID(bytes=append.id)} came after it was declared void. Nothing was "
                     "written."
                 )
+            if verdict == b"inline":
+                raise inline_mismatch(self.name, inline, None if data is None else bytes.fromhex(data.decode()))
             return Conflict(self._compared(rows, check.after))
 
-        return Question(self._sql.append, parameters, read, ends=ends, locks=not ends)
+        stays = inline is not None
+        return Question(
+            self._sql.append, parameters, read, opens=stays and not held, ends=held and not stays, locks=not held
+        )
 
     def hold(self, check: Check) -> Question[News]:
         """Begins a transaction that holds the writers' lock."""

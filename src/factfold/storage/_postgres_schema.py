@@ -52,7 +52,7 @@ class Statements:
         """Those of the schema with this name."""
         call = partial(Statement.call, quoted(schema))
         return cls(
-            append=call("append", 19),
+            append=call("append", 20),
             hold=call("hold", 7),
             resolve=call("resolve", 6),
             put=call("put", 4),
@@ -95,7 +95,7 @@ def opening(schema: str, server_version: int, name: str, *, migrate: bool = True
         )
     if (yield from _version(schema, name)) < VERSION:
         yield from _migrating(schema, name)
-    return Capabilities(locks=True, durable=flushes == b"on" and durable != b"off", shared=True)
+    return Capabilities(locks=True, durable=flushes == b"on" and durable != b"off", shared=True, transactions=True)
 
 
 def adding_namespace(schema: str, namespace: str) -> Reads[None]:

@@ -36,7 +36,7 @@ from factfold.storage._postgres_wire import (
     Wire,
     announced,
 )
-from factfold.storage._postgres_writing import Connect, Lend, Writes
+from factfold.storage._postgres_wishes import Connect, Lend, Writes
 from factfold.storage.postgres import Postgres
 
 R = TypeVar("R")

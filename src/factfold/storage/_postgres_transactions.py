@@ -1,6 +1,6 @@
 """Transactions in which read models change: a swap, then somebody else's work on the connection, and a commit of both.
 
-It does no I/O, as `_postgres_writing`, whose drivers drive it.
+It does no I/O, see `_postgres_wishes`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from factfold.errors import StorageError
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_log import Questions
 from factfold.storage._postgres_wire import ConnectionLostError, ServerError
-from factfold.storage._postgres_writing import CONNECT, IDLE_TOO_LONG, Lend, S, Writes, roll_back
+from factfold.storage._postgres_wishes import CONNECT, IDLE_TOO_LONG, Lend, S, Writes, roll_back
 from factfold.storage.base import Swap
 
 ANOTHER_TRANSACTION = "2D000"

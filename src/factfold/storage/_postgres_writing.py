@@ -1,77 +1,26 @@
 """How a log writes: over a session of its own, whose open transaction is the held lock. It does no I/O.
 
-Each operation is a generator. It yields `CONNECT`, and is sent a session; or a session and what to ask it, and is sent
-the answer; or `Lend`. Who drives it (`Sessions.perform`, `AsyncSessions.perform`) throws in what is raised, but
-interrupts: then the session that was asked has closed itself.
+Where something comes in between, the session that was asked has closed itself, or is closed by `abandon`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic
 
 from factfold.errors import FactfoldError, LockLostError, OutcomeUnknownError
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_log import Questions
-from factfold.storage._postgres_wire import ConnectionLostError, Question, Script, ServerError
-from factfold.storage.base import Append, Appended, Check, Conflict, News
-
-IDLE_TOO_LONG = "25P03"
-"""The SQLSTATE with which the server ends a transaction that has held the lock for too long."""
-
-
-class Connect(Enum):
-    """The wish for a new session."""
-
-    CONNECT = 0
-
-
-CONNECT: Final = Connect.CONNECT
-
-
-class AnySession(Protocol):
-    """What has to be known of a session."""
-
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def in_transaction(self) -> bool: ...
-    @property
-    def has_failed(self) -> bool: ...
-    def is_usable(self) -> bool: ...
-    def close(self) -> None: ...
-
-
-R = TypeVar("R")
-S = TypeVar("S", bound=AnySession)
-
-
-@dataclass(frozen=True, slots=True)
-class Lend(Generic[S]):
-    """The wish that somebody else works with the driver's connection of a session."""
-
-    session: S
-    body: Callable[[object], object]
-
-
-Writes: TypeAlias = Generator[Connect | tuple[S, Question[Any] | Script] | Lend[S], Any, R]
-
-
-def roll_back(session: S) -> Writes[S, None]:
-    """Ends the transaction that is open, if there is one. Whatever goes wrong, it ends."""
-    if not session.closed and session.in_transaction:
-        try:
-            yield session, Script(b"ROLLBACK")
-        except (ServerError, ConnectionLostError):
-            session.close()
+from factfold.storage._postgres_transactions import committing
+from factfold.storage._postgres_wire import ConnectionLostError, ServerError
+from factfold.storage._postgres_wishes import CONNECT, IDLE_TOO_LONG, S, Writes, roll_back
+from factfold.storage.base import Append, Appended, Check, Conflict, Inline, News, events_of
 
 
 class Writing(Generic[S]):
-    """The session over which one log writes."""
+    """The session over which one log writes; and what accompanies its appends."""
 
     def __init__(self, place: Place, questions: Questions) -> None:
+        self.inline: Inline | None = None
         self._place = place
         self._questions = questions
         self.forget()
@@ -86,23 +35,37 @@ class Writing(Generic[S]):
         self._place.check_open()
         holds, self._holds = self._holds, False
         session = self._held() if holds else (yield from self._free())
+        inline = self.inline
+        answer: Appended | Conflict
         try:
-            answer: Appended | Conflict = yield session, self._questions.append(append, ends=holds)
+            answer = yield session, self._questions.append(append, inline, held=holds)
+            if inline is not None:
+                yield from self._accompany(session, append, answer, inline)
             return answer
         except ConnectionLostError as error:
-            if error.sent:
+            if error.sent and inline is None:
                 raise self._outcome_unknown(error) from error
             raise (self._lock_lost() if holds else self._place.lost(error)) from error
         except ServerError as error:
             if error.state == IDLE_TOO_LONG:
                 raise self._lock_lost() from error
             if error.fatal:
-                raise self._outcome_unknown(error) from error
+                raise (self._outcome_unknown(error) if inline is None else self._place.lost(error)) from error
             yield from self._roll_back()
             raise self._place.meaning(error) from error
-        except FactfoldError:
+        except Exception:  # What a handler raises, too.
             yield from self._roll_back()
             raise
+
+    def _accompany(self, session: S, append: Append, answer: Appended | Conflict, inline: Inline) -> Writes[S, None]:
+        """What is done in the transaction of an append, and its commit."""
+        if isinstance(answer, Conflict):
+            yield from self._roll_back()
+            return
+        events = events_of(append, answer)
+        yield from committing(
+            self._place, self._questions, session, lambda connection: inline.handle(connection, events)
+        )
 
     def lock(self, check: Check) -> Writes[S, News]:
         """What `Log.lock` promises."""

@@ -24,7 +24,7 @@ from factfold.storage.base import (
     TransactionalLog,
 )
 from factfold.testing.contract.running import PATIENCE, fresh_namespace, logs, one_log, together
-from factfold.testing.contract.scribe import appending, new, selection
+from factfold.testing.contract.scribe import appending, facts, new, selection
 
 KEY = "balances:1"
 
@@ -163,7 +163,7 @@ class SwapContract:
             assert log.head() == EMPTY
             log.accompany(inline)
             assert isinstance(log.append(appending([new("a:1"), new("a:1", "b:1")], EMPTY)), Appended)
-            assert handled == list(other.read(LogPage(0, 10)))
+            assert facts(handled) == facts(other.read(LogPage(0, 10)))
             news = log.lock(appending([new("b:1")], log.head(), selection("a:1")).check)
             assert isinstance(log.append(appending([new("b:1")], news.head)), Appended)
             assert len(handled) == 3
