@@ -21,6 +21,7 @@ from factfold.storage import _fork
 from factfold.storage.base import (
     Append,
     Appended,
+    Body,
     Capabilities,
     Check,
     Conflict,
@@ -259,6 +260,7 @@ class ThreadedLog:
         self._engine = engine
         self._log = log
         self._held: asyncio.Lock | None = None
+        self._bridge: Bridge | None = None  # Of the append that is being made, for what accompanies it.
 
     async def head(self) -> Head:
         return await self._engine.read(self._log.head)
@@ -267,7 +269,16 @@ class ThreadedLog:
         turn, self._held = self._held, None
         if turn is None:
             turn = await self._engine.take_turn()
-        return await self._engine.end_turn(turn, partial(self._log.append, append))
+        bridge = Bridge(asyncio.get_running_loop())
+        try:
+            return await self._engine.end_turn(turn, partial(self._append, append, bridge))
+        except asyncio.CancelledError:
+            bridge.cancel()
+            raise
+
+    def _append(self, append: Append, bridge: Bridge) -> Appended | Conflict:
+        self._bridge = bridge
+        return self._log.append(append)
 
     async def check(self, check: Check) -> News:
         return await self._engine.check(partial(self._log.check, check))
@@ -351,10 +362,11 @@ class ThreadedLog:
 
     async def accompany(self, inline: Inline | None) -> None:
         log = self._transactional("accompany")
-        if inline is not None:
-            bridge = Bridge(asyncio.get_running_loop())
-            inline = Inline(inline.names, partial(bridge.call, inline.handle))
-        log.accompany(inline)
+        log.accompany(None if inline is None else Inline(inline.names, partial(self._handle, inline.handle)))
+
+    def _handle(self, handle: Body, connection: object, events: Sequence[StoredEvent]) -> None:
+        assert self._bridge is not None  # It is called from within `_append`.
+        self._bridge.call(handle, connection, events)
 
     def _transactional(self, what: str) -> TransactionalLog:
         if not isinstance(self._log, TransactionalLog):
