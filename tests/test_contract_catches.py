@@ -8,12 +8,12 @@ import pytest
 
 from factfold.errors import FactfoldError
 from factfold.testing import StorageContract
-from tests.broken import answers, life, processes, reads, writes
-from tests.broken.storage import Broken, Fault, Sound, SoundEngine, SoundLoop
+from tests.broken import answers, life, processes, reads, swaps, writes
+from tests.broken.storage import Broken, Fault, Sound, SoundEngine, SoundLoop, SoundTransactions
 
 FAULTS: list[Fault] = [
     fault
-    for module in (writes, answers, reads, life, processes)
+    for module in (writes, answers, reads, life, processes, swaps)
     for fault in vars(module).values()
     if isinstance(fault, type)
     and issubclass(fault, (Sound, SoundEngine, SoundLoop))
@@ -29,7 +29,8 @@ def declared(attribute: str) -> list[tuple[Fault, str]]:
 CAUGHT = declared("caught_by")
 RAISING = declared("raises_in")
 BETWEEN_PROCESSES = declared("caught_between_processes_by")
-IN_MEMORY = sorted({test for _, test in CAUGHT + RAISING})
+IN_TRANSACTIONS = {test for fault, test in CAUGHT if issubclass(fault, SoundTransactions)}
+IN_MEMORY = sorted({test for _, test in CAUGHT + RAISING} - IN_TRANSACTIONS)
 
 
 def run(test: str, storage: Broken) -> None:
@@ -49,9 +50,10 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("fault", "test"), CAUGHT, ids=names(CAUGHT))
-def test_the_fault_is_caught(fault: Fault, test: str) -> None:
+def test_the_fault_is_caught(fault: Fault, test: str, tmp_path: Path) -> None:
+    broken = Broken(fault, tmp_path if issubclass(fault, SoundTransactions) else None)
     with pytest.raises((AssertionError, pytest.fail.Exception)):
-        run(test, Broken(fault))
+        run(test, broken)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -74,6 +76,11 @@ def test_the_fault_shows_between_processes(
 @pytest.mark.parametrize("test", IN_MEMORY)
 def test_a_storage_without_a_fault_passes(test: str) -> None:
     run(test, Broken())
+
+
+@pytest.mark.parametrize("test", sorted(IN_TRANSACTIONS))
+def test_a_storage_with_transactions_without_a_fault_passes(test: str, tmp_path: Path) -> None:
+    run(test, Broken(SoundTransactions, tmp_path))
 
 
 @pytest.mark.parametrize("test", ["lock_then_append", "async_lock_is_exclusive_and_blocks_no_loop"])

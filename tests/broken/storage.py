@@ -18,7 +18,8 @@ from factfold.storage.base import (
 )
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
-from factfold.testing.around import AroundLog
+from factfold.storage.threads import open_in_thread
+from factfold.testing.around import AroundLog, AroundTransactions
 
 
 @dataclass
@@ -46,6 +47,10 @@ class Sound(AroundLog):
     def __init__(self, log: Log, common: Common) -> None:
         super().__init__(log)
         self.common = common
+
+
+class SoundTransactions(Sound, AroundTransactions):
+    """The same for a log of a database, which has transactions."""
 
 
 class SoundEngine:
@@ -132,7 +137,7 @@ Fault: TypeAlias = type[Sound | SoundEngine | SoundLoop]
 class Broken:
     """A storage with one fault, in its logs, in its engines, or in its asynchronous engines.
 
-    It is one in memory, or one in a directory where several processes can meet.
+    It is one in memory, or one in a directory where several processes can meet, and where there are transactions.
     """
 
     name = "broken:"
@@ -148,4 +153,6 @@ class Broken:
         return self.engine(self.storage.open(), self.log, self.common)
 
     async def open_async(self) -> AsyncEngine:
+        if issubclass(self.log, SoundTransactions):
+            return await open_in_thread(self.open)  # bodies and handlers may have to be awaited
         return self.loop(self.open())

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
-from factfold.errors import UnsupportedError
 from factfold.storage.base import (
     Append,
     Appended,
@@ -90,20 +89,24 @@ class AroundLog:
     def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
         return self.call("entries", lambda: self.log.entries(place, after, limit), (place, after, limit))
 
-    def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
-        log = self.log
-        if not isinstance(log, TransactionalLog):
-            raise UnsupportedError(f"{self.name}: this storage has no transactions for read models.")
-        return self.call("transact", lambda: log.transact(swap, body), swap)
-
-    def accompany(self, inline: Inline | None) -> None:
-        log = self.log
-        if not isinstance(log, TransactionalLog):
-            raise UnsupportedError(f"{self.name}: this storage has no transactions for read models.")
-        log.accompany(inline)
-
     def problems(self) -> Iterator[str]:
         return self.call("problems", self.log.problems, None)
+
+
+class AroundTransactions(AroundLog):
+    """The same around a log that has transactions."""
+
+    @property
+    def transactional(self) -> TransactionalLog:
+        """The log."""
+        assert isinstance(self.log, TransactionalLog)
+        return self.log
+
+    def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        return self.call("transact", lambda: self.transactional.transact(swap, body), swap)
+
+    def accompany(self, inline: Inline | None) -> None:
+        self.transactional.accompany(inline)
 
 
 class AroundAsyncLog:
@@ -165,17 +168,21 @@ class AroundAsyncLog:
     async def entries(self, place: str, after: str, limit: int) -> Sequence[Entry]:
         return await self.call("entries", lambda: self.log.entries(place, after, limit), (place, after, limit))
 
-    async def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
-        log = self.log
-        if not isinstance(log, AsyncTransactionalLog):
-            raise UnsupportedError(f"{self.name}: this storage has no transactions for read models.")
-        return await self.call("transact", lambda: log.transact(swap, body), swap)
-
-    async def accompany(self, inline: Inline | None) -> None:
-        log = self.log
-        if not isinstance(log, AsyncTransactionalLog):
-            raise UnsupportedError(f"{self.name}: this storage has no transactions for read models.")
-        await log.accompany(inline)
-
     async def problems(self) -> Sequence[str]:
         return await self.call("problems", self.log.problems, None)
+
+
+class AroundAsyncTransactions(AroundAsyncLog):
+    """The same around a log that has transactions, for an event loop."""
+
+    @property
+    def transactional(self) -> AsyncTransactionalLog:
+        """The log."""
+        assert isinstance(self.log, AsyncTransactionalLog)
+        return self.log
+
+    async def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        return await self.call("transact", lambda: self.transactional.transact(swap, body), swap)
+
+    async def accompany(self, inline: Inline | None) -> None:
+        await self.transactional.accompany(inline)

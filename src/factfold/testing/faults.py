@@ -10,7 +10,7 @@ from msgspec import structs
 from factfold.storage import open_storage
 from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Engine, Log, Storage
 from factfold.testing.fates import Fates, Rates
-from factfold.testing.faulty_logs import FaultyAsyncLog, FaultyLog
+from factfold.testing.faulty_logs import FaultyAsyncLog, FaultyAsyncTransactions, FaultyLog, FaultyTransactions
 
 
 class Faulty:
@@ -98,7 +98,8 @@ class _FaultyEngine:
         self._engine = engine
 
     def log(self, namespace: str) -> Log:
-        return FaultyLog(self._engine.log(namespace), self._fates)
+        kind = FaultyTransactions if self.capabilities.transactions else FaultyLog
+        return kind(self._engine.log(namespace), self._fates)
 
     def close(self) -> None:
         self._engine.close()
@@ -111,7 +112,8 @@ class _FaultyAsyncEngine:
         self._engine = engine
 
     async def log(self, namespace: str) -> AsyncLog:
-        return FaultyAsyncLog(await self._engine.log(namespace), self._fates)
+        kind = FaultyAsyncTransactions if self.capabilities.transactions else FaultyAsyncLog
+        return kind(await self._engine.log(namespace), self._fates)
 
     async def close(self) -> None:
         await self._engine.close()

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from factfold.errors import OutcomeUnknownError, StoreUnavailableError
 from factfold.storage.base import Append, AsyncLog, Check, Conflict, Log, News
-from factfold.testing.around import AroundAsyncLog, AroundLog
+from factfold.testing.around import AroundAsyncLog, AroundAsyncTransactions, AroundLog, AroundTransactions
 from factfold.testing.fates import Fate, Fates
 
 R = TypeVar("R")
@@ -22,6 +22,10 @@ Steps = Generator[Callable[[], object], object, object]
 
 SPARED = ("unlock",)
 """What no fault happens to: a lock that nobody gives back would be the test's fault and not the storage's."""
+
+
+SWAPPING = ("swap", "transact")
+"""Beside `append`, what may have happened or not when the connection breaks."""
 
 
 class _Interference:
@@ -41,7 +45,13 @@ class _Interference:
             return (yield do)
         if isinstance(asked, Append):
             return (yield from (self._append if method == "append" else self._resolve)(do, asked))
-        yield from self._delay(self._fates.next(method), method)
+        fate = self._fates.next(method)
+        yield from self._delay(fate, method)
+        if method in SWAPPING and fate.unknown:
+            if fate.done:
+                yield do
+            self._fates.count("unknown")
+            raise OutcomeUnknownError(f"{self._log.name}: the connection broke in {method}() (injected)")
         answer = yield do
         if method == "lock":
             self._locked = True
@@ -115,6 +125,10 @@ class FaultyLog(AroundLog):
             return cast("R", end.value)  # the steps return what `do` gave, or what it could have given
 
 
+class FaultyTransactions(FaultyLog, AroundTransactions):
+    """The same around a log that has transactions."""
+
+
 class FaultyAsyncLog(AroundAsyncLog):
     """A log with faults, for an event loop."""
 
@@ -135,3 +149,7 @@ class FaultyAsyncLog(AroundAsyncLog):
                     step = steps.send(answer)
         except StopIteration as end:
             return cast("R", end.value)  # as above
+
+
+class FaultyAsyncTransactions(FaultyAsyncLog, AroundAsyncTransactions):
+    """The same around a log that has transactions."""

@@ -6,6 +6,7 @@ import pytest
 
 from factfold.storage.base import Storage
 from factfold.testing.contract.appends import AppendContract
+from factfold.testing.contract.async_transactions import AsyncTransactionContract
 from factfold.testing.contract.asynchronous import AsyncContract
 from factfold.testing.contract.life import LifeContract
 from factfold.testing.contract.locks import LockContract
@@ -32,6 +33,7 @@ class StorageContract(
     RaceContract,
     ProcessContract,
     AsyncContract,
+    AsyncTransactionContract,
 ):
     """Everything that `factfold.storage.base` asks of a storage, as tests. Subclass it, with one fixture:
 
@@ -45,9 +47,9 @@ class StorageContract(
     namespaces of its own, so that the fixture may give the same place again and again.
 
     What the engine's `capabilities` do not promise is skipped with a reason: `shared=False` skips the tests with
-    several processes, `locks=False` those of the writers' lock. A storage that is shared must be picklable, and is
-    opened in processes started by the "spawn" method. The asynchronous tests run event loops of their own: no plugin
-    is needed.
+    several processes, `locks=False` those of the writers' lock, `transactions=False` those of read models. A storage
+    that is shared must be picklable, and is opened in processes started by the "spawn" method. The asynchronous tests
+    run event loops of their own: no plugin is needed.
 
     A failing test names the rule that was broken; the rules are in the docstrings of `factfold.storage.base`.
     """

@@ -9,7 +9,19 @@ from functools import partial
 import pytest
 
 from factfold.errors import AppendRefusedError, FactfoldError, LogDivergedError, StoreClosedError
-from factfold.storage.base import EMPTY, Appended, AsyncLog, Conflict, Head, LogPage, Storage, StreamInfo, StreamPage
+from factfold.storage.base import (
+    EMPTY,
+    Appended,
+    AsyncLog,
+    Conflict,
+    Head,
+    LogPage,
+    Put,
+    Storage,
+    StreamInfo,
+    StreamPage,
+    Swap,
+)
 from factfold.testing.contract.running import (
     PATIENCE,
     async_logs,
@@ -248,6 +260,8 @@ class AsyncContract:
                 partial(log.wait, 0, 0.01),
                 partial(log.get, "snapshots", "a"),
                 partial(log.put, "snapshots", "a", b""),
+                partial(log.swap, Swap(Put("snapshots", "a", b""), None)),
+                partial(log.entries, "snapshots", "", 10),
                 log.problems,
             ]
             for use in uses:

@@ -14,7 +14,7 @@ from functools import partial
 import pytest
 
 from factfold.errors import AppendRefusedError, StoreClosedError
-from factfold.storage.base import EMPTY, Appended, LogPage, Storage, StreamPage
+from factfold.storage.base import EMPTY, Appended, LogPage, Put, Storage, StreamPage, Swap
 from factfold.testing.contract.running import (
     PATIENCE,
     Background,
@@ -54,6 +54,8 @@ class LifeContract:
             partial(log.wait, 0, 0.01),
             partial(log.get, "snapshots", "a"),
             partial(log.put, "snapshots", "a", b""),
+            partial(log.swap, Swap(Put("snapshots", "a", b""), None)),
+            partial(log.entries, "snapshots", "", 10),
             lambda: list(log.problems()),
         ]
         for use in uses:

@@ -99,6 +99,11 @@ def skip_without_locks(storage: Storage) -> None:
         pytest.skip(f"{storage.name} does not hold its lock across calls (capabilities.locks is False)")
 
 
+def skip_without_transactions(storage: Storage) -> None:
+    if not capabilities(storage).transactions:
+        pytest.skip(f"{storage.name} has no transactions for read models (capabilities.transactions is False)")
+
+
 def skip_unless_shared(storage: Storage) -> None:
     """Skips the test for a storage of one process. One that is shared must also reach the other processes."""
     if not capabilities(storage).shared:

@@ -8,12 +8,13 @@ from functools import partial
 
 import pytest
 
-from factfold.errors import InlineProjectionsError
+from factfold.errors import AppendRefusedError, InlineProjectionsError
 from factfold.storage.base import (
     EMPTY,
     INLINE,
     Append,
     Appended,
+    Conflict,
     Inline,
     Log,
     LogPage,
@@ -23,7 +24,7 @@ from factfold.storage.base import (
     Swap,
     TransactionalLog,
 )
-from factfold.testing.contract.running import PATIENCE, fresh_namespace, logs, one_log, together
+from factfold.testing.contract.running import PATIENCE, capabilities, fresh_namespace, logs, one_log, together
 from factfold.testing.contract.scribe import appending, facts, new, selection
 
 KEY = "balances:1"
@@ -63,7 +64,7 @@ class SwapContract:
 
     def test_entries_are_listed_in_order_and_with_their_age(self, storage: Storage) -> None:
         """In order of bytes, in pages; the age starts anew whenever a value is written, be it the same."""
-        keys = sorted(["a", "A", "é", "日本", "b:1", "b:10", "b:2", "x" * 255], key=str.encode)
+        keys = sorted(["a", "B", "é", "日本", "b:1", "b:10", "b:2", "x" * 255], key=str.encode)
         with logs(storage, 2) as (one, other):
             for key in reversed(keys):
                 one.put("consumers", key, key.encode())
@@ -100,6 +101,11 @@ class SwapContract:
                 winners = [number for number, won in enumerate(results) if won[round]]
                 assert len(winners) == 1
                 assert value_of(racers[0], f"{round}", "winners") == b"%d" % winners[0]
+
+    def test_the_engine_tells_whether_logs_have_transactions(self, storage: Storage) -> None:
+        """`capabilities.transactions` and what a log is say the same."""
+        with one_log(storage) as log:
+            assert isinstance(log, TransactionalLog) == capabilities(storage).transactions
 
     # -- Transactions ----------------------------------------------------------------------------------------------
 
@@ -172,6 +178,23 @@ class SwapContract:
                 log.append(appending([new("a:1")], log.head()))
             log.accompany(None)
             assert isinstance(other.append(appending([new("a:1")], log.head())), Appended)
+
+    def test_what_has_lost_is_accompanied_by_nothing(self, storage: Storage) -> None:
+        """Neither a conflict, nor an append that is void; and the writers' lock is free after it."""
+        with logs(storage, 2) as (plain, other):
+            log = transactional(plain)
+            handled: list[object] = []
+            assert log.swap(Swap(Put(*INLINE, b"balances:1"), None))
+            for each in (log, transactional(other)):
+                each.accompany(Inline(b"balances:1", lambda connection, events: handled.append(events)))
+            assert isinstance(other.append(appending([new("a:1")], EMPTY)), Appended)
+            assert isinstance(log.append(appending([new("a:1")], EMPTY, selection("a:1"))), Conflict)
+            void = appending([new("b:1")], log.head())
+            assert other.resolve(void) is None
+            with pytest.raises(AppendRefusedError):
+                log.append(void)
+            assert isinstance(other.append(appending([new("a:1")], log.head())), Appended)
+            assert len(handled) == 2
 
     def test_what_an_append_cannot_be_accompanied_by_undoes_it(self, storage: Storage) -> None:
         """The error comes through, and nothing of the append is there; the next one is written."""
