@@ -18,7 +18,7 @@ import psycopg
 
 from factfold.storage._postgres_migrations import VERSION as POSTGRES_VERSION
 from factfold.storage._sqlite_format import MIGRATIONS
-from factfold.storage._valkey_log import FORMAT
+from factfold.storage._valkey_formats import FORMAT
 from factfold.storage.base import EMPTY, Append, Check, Head, NewEvent, Storage
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite

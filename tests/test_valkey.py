@@ -180,9 +180,24 @@ def test_a_server_alone_is_no_cluster(valkey_server: ValkeyServer) -> None:
 
 def test_a_namespace_of_a_newer_version_is_refused(valkey: Valkey, valkey_server: ValkeyServer) -> None:
     opened(valkey)
-    valkey_server.ask("SET", f"{valkey.prefix}:{{default}}:format", "2")
-    with pytest.raises(StorageFormatError, match="format b'2'"):
+    valkey_server.ask("SET", f"{valkey.prefix}:{{default}}:format", "3")
+    with pytest.raises(StorageFormatError, match="format b'3'"):
         opened(valkey)
+
+
+def test_many_values_of_format_1_are_moved_to_their_places_by_whoever_comes(
+    valkey: Valkey, valkey_server: ValkeyServer
+) -> None:
+    base = f"{valkey.prefix}:{{default}}:"
+    keys = [f"{number}\0é" for number in range(3000)]
+    fields = [(f"{place}\0{key}", key[:4] + place) for key in keys for place in ("snapshots", "other")]
+    valkey_server.ask("HSET", f"{base}places", *(word for pair in fields for word in pair))
+    valkey_server.ask("SET", f"{base}format", "1")
+    assert [outcome for outcome in race([lambda: opened(valkey)] * 4) if isinstance(outcome, Exception)] == []
+    assert valkey_server.ask("EXISTS", f"{base}places") == 0
+    with one_log(valkey, "default") as log:
+        for place in ("snapshots", "other"):
+            assert log.get(place, keys) == {key: (key[:4] + place).encode() for key in keys}
 
 
 @pytest.mark.parametrize("key", ["log", "tail", "types", "names", "voids", "turn", "free", "s:a:1"])

@@ -22,6 +22,7 @@ from factfold.errors import (
     StorageFormatError,
     StoreUnavailableError,
 )
+from factfold.storage._valkey_formats import FORMAT
 from factfold.storage._valkey_reading import Reading
 from factfold.storage._valkey_steps import Route, Rules, Steps
 from factfold.storage._valkey_values import Values
@@ -52,9 +53,6 @@ from factfold.storage.base import (
     Head,
     News,
 )
-
-FORMAT = 1
-"""Of keys and rows. Stored in every namespace."""
 
 TURN_SLICE = 0.1
 """Seconds that waiting for the turn blocks, until it is asked again: a turn that was lost has come to its end then."""
@@ -101,16 +99,6 @@ class Operations(Reading):
         self.held, self.left, self.queues = None, [], False
 
     # -- Writing -------------------------------------------------------------------------------------------------------
-
-    def prepare(self) -> Steps[None]:
-        """Makes the namespace unless it is there. Raises StorageFormatError."""
-        yield from self._route.command("SET", self._keys.format, FORMAT, "NX", reading=False)
-        found = yield from self._route.command("GET", self._keys.format)
-        if found != str(FORMAT).encode():
-            raise StorageFormatError(
-                f"{self.name}: this namespace has format {found!r}, and this version of factfold knows {FORMAT}. "
-                "Install the version that wrote it, or a newer one; if it is not factfold's, use another prefix."
-            )
 
     def append(self, append: Append) -> Steps[Appended | Conflict]:
         """Appends at once, or at its turn when somebody has the lock."""

@@ -7,6 +7,7 @@ import warnings
 from redis.crc import key_slot
 
 from factfold.errors import StoreUnavailableError
+from factfold.storage._valkey_formats import preparing
 from factfold.storage._valkey_log import Operations
 from factfold.storage._valkey_servers import Promises, inspect
 from factfold.storage._valkey_steps import Route, Rules, Steps
@@ -47,7 +48,7 @@ class Place:
         operations = Operations(name, keys, route, self._rules)
         yield from route.locate()
         yield from self._inspect(route.address)
-        yield from operations.prepare()
+        yield from preparing(name, keys, route)
         return operations
 
     def _inspect(self, address: Address) -> Steps[None]:

@@ -49,6 +49,7 @@ class Script:
 
 APPEND = Script("append")
 ASK = Script("ask")
+DIVIDE = Script("divide")
 ENDS = Script("ends")
 ENTRIES = Script("entries")
 FILTER = Script("filter")
