@@ -27,6 +27,7 @@ from factfold.storage.postgres import Postgres
 from factfold.testing.contract.running import outcome_of
 from tests.faults import PATIENCE
 from tests.forking import in_child, wait_for
+from tests.interrupting import InterruptAt
 from tests.looping import log_of
 from tests.postgres_faults import end_backends, settle, waiting_for_a_lock
 from tests.racing import eventually, soon, start
@@ -34,6 +35,7 @@ from tests.servers.forgetting import ForgettingPooler
 from tests.servers.postgres import ROLE, PostgresServer
 from tests.servers.proxy import Direction, Proxy
 
+MOST_POINTS = 5_000
 INSERT = "INSERT INTO balances VALUES ('ann', 1)"
 
 
@@ -416,6 +418,33 @@ def test_closing_waits_for_a_transaction_and_not_for_ever(
     eventually(lambda: not sleeping(postgres_server))
     assert isinstance(asyncio.run(in_a_loop()), StoreClosedError)
     end_backends(postgres_server)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # where a generator is thrown away
+def test_an_interrupt_anywhere_leaves_all_or_nothing_and_no_lock(
+    direct: Postgres, read_model: Callable[[], int]
+) -> None:
+    with opened("threads", direct, "x") as log, opened("threads", direct, "x") as other:
+        kept: list[KeyboardInterrupt] = []  # and with them all that they have passed through
+        for point in range(1, MOST_POINTS, 2):
+            interruption = InterruptAt(point)
+            swap = swapping(None, b"1", key=f"{point}", exclusive=True)
+            before = read_model()
+            try:
+                with interruption:
+                    log.transact(swap, working(direct, INSERT.replace("ann", f"{point}")))
+            except KeyboardInterrupt as error:
+                kept.append(error)
+            assert other.transact(swapping(None, b"1", exclusive=True), lambda connection: None), interruption.where
+            done = len(other.get("consumers", [f"{point}"]))
+            assert read_model() == before + done, interruption.where
+            assert other.swap(swapping(b"1", None))
+            if not interruption.where:
+                assert done
+                assert point > 20
+                kept.clear()
+                return
+    pytest.fail(f"after {MOST_POINTS} points there are still more")
 
 
 def sleeping(server: PostgresServer) -> bool:
