@@ -31,6 +31,7 @@ from factfold.storage.base import (
     TransactionalLog,
 )
 from factfold.storage.postgres import Postgres
+from factfold.testing.contract.running import fresh_namespace
 from factfold.testing.contract.scribe import appending, asking, new, selection
 from tests.looping import log_of
 from tests.postgres_faults import settle
@@ -43,8 +44,10 @@ Between = Callable[[Any], object]
 
 
 @contextmanager
-def opened(flavour: str, storage: Postgres, between: Between = lambda connection: None) -> Iterator[TransactionalLog]:
-    """A log whose appends write the positions of their events into a table, and then do something else."""
+def opened(
+    flavour: str, storage: Postgres, between: Between = lambda connection: None, namespace: str | None = None
+) -> Iterator[TransactionalLog]:
+    """A log whose appends write the positions of their events into an empty table, and then do something else."""
     table = f"{storage.schema}.seen"
 
     def handle(connection: object, events: Sequence[StoredEvent]) -> object:
@@ -59,14 +62,23 @@ def opened(flavour: str, storage: Postgres, between: Between = lambda connection
         await connection.execute(insert)
         between(connection)
 
-    with log_of(flavour, storage, "default") as plain:
+    with log_of(flavour, storage, namespace) as plain:
         log = cast("TransactionalLog", plain)  # it has all its methods, behind __getattr__ in a loop
         log.transact(
             Swap(Put(*INLINE, NAMES), None),
-            lambda connection: cast("Any", connection).execute(f"CREATE TABLE {table} (position int)"),
+            lambda connection: cast("Any", connection).execute(
+                f"DROP TABLE IF EXISTS {table}; CREATE TABLE {table} (position int)"
+            ),
         )
         log.accompany(Inline(NAMES, handle))
         yield log
+
+
+@pytest.fixture(scope="module")
+def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
+    """One for all tests of this file, which use namespaces of their own."""
+    with postgres_server.fresh_schema() as schema:
+        yield schema
 
 
 @pytest.fixture
@@ -86,7 +98,8 @@ def test_what_accompanies_an_append_commits_with_it(
     flavour: str, direct: Postgres, seen: Callable[[], list[int]]
 ) -> None:
     """At once, and under the lock; and what loses is accompanied by nothing."""
-    with opened(flavour, direct) as log, log_of("threads", direct, "default") as other:
+    namespace = fresh_namespace()
+    with opened(flavour, direct, namespace=namespace) as log, log_of("threads", direct, namespace) as other:
         assert isinstance(log.append(appending([new("a:1"), new("b:1")], EMPTY)), Appended)
         assert seen() == [1, 2]
         assert isinstance(log.append(one(EMPTY)), Conflict)

@@ -24,7 +24,7 @@ from factfold.errors import (
 from factfold.storage import _postgres_async_sessions, _postgres_sessions
 from factfold.storage.base import AsyncTransactionalLog, Put, Swap, TransactionalLog
 from factfold.storage.postgres import Postgres
-from factfold.testing.contract.running import outcome_of
+from factfold.testing.contract.running import fresh_namespace, outcome_of
 from tests.faults import PATIENCE
 from tests.forking import in_child, wait_for
 from tests.interrupting import InterruptAt
@@ -45,12 +45,20 @@ def opened(flavour: str, storage: Postgres, namespace: str | None = None) -> Ite
         yield cast("TransactionalLog", log)  # it has all its methods, behind __getattr__ in a loop
 
 
+@pytest.fixture(scope="module")
+def postgres_schema(postgres_server: PostgresServer) -> Iterator[str]:
+    """One for all tests of this file, which use namespaces of their own."""
+    with postgres_server.fresh_schema() as schema:
+        yield schema
+
+
 @pytest.fixture
 def read_model(direct: Postgres, postgres_server: PostgresServer, postgres_schema: str) -> Callable[[], int]:
-    """Makes a table for a read model; how many rows it has, as others see it."""
+    """Makes an empty table for a read model; how many rows it has, as others see it."""
     direct.open().close()
     name = sql.Identifier(postgres_schema, "balances")
     with postgres_server.connect() as connection:
+        connection.execute(sql.SQL("DROP TABLE IF EXISTS {}").format(name))
         connection.execute(sql.SQL("CREATE TABLE {} (id text UNIQUE DEFERRABLE, balance int)").format(name))
         connection.execute(sql.SQL("GRANT ALL ON {} TO {}").format(name, sql.Identifier(ROLE)))
 
@@ -199,7 +207,8 @@ def test_a_handler_may_use_savepoints(direct: Postgres, read_model: Callable[[],
 
 def test_who_swaps_second_waits_and_loses(flavour: str, direct: Postgres, postgres_server: PostgresServer) -> None:
     """The row of a checkpoint is the fence: whatever a late runner does, it does not get past it."""
-    with opened(flavour, direct, "x") as log, opened("threads", direct, "x") as other:
+    namespace = fresh_namespace()
+    with opened(flavour, direct, namespace) as log, opened("threads", direct, namespace) as other:
         assert log.swap(swapping(None, b"0"))
         for expected, value in ((b"0", b"1"), (b"1", None), (None, b"2")):
             late: list[Any] = []
@@ -424,7 +433,8 @@ def test_closing_waits_for_a_transaction_and_not_for_ever(
 def test_an_interrupt_anywhere_leaves_all_or_nothing_and_no_lock(
     direct: Postgres, read_model: Callable[[], int]
 ) -> None:
-    with opened("threads", direct, "x") as log, opened("threads", direct, "x") as other:
+    namespace = fresh_namespace()
+    with opened("threads", direct, namespace) as log, opened("threads", direct, namespace) as other:
         kept: list[KeyboardInterrupt] = []  # and with them all that they have passed through
         for point in range(1, MOST_POINTS, 2):
             interruption = InterruptAt(point)
