@@ -1,0 +1,1 @@
+"""The bank as a web service with Flask: a Store in each worker process, shared by its threads."""
