@@ -225,6 +225,11 @@ def test_every_shell_command_of_a_page_exists(page: Path) -> None:
                     assert path.with_suffix(".py").is_file() or (path / "__main__.py").is_file(), module
                 case ["python", script, *_]:
                     assert (ROOT / script).is_file(), script
+                case ["curl", *_]:
+                    pass  # tests/examples/test_web_pages.py runs it
+                case ["uvicorn" | "gunicorn", *_, served] if served.startswith("examples."):
+                    path = ROOT.joinpath(*served.partition(":")[0].split("."))
+                    assert path.with_suffix(".py").is_file(), served
                 case ["factfold", name, *arguments]:
                     assert name in OPTIONS, name
                     for argument in arguments:

@@ -1,0 +1,37 @@
+"""The pages of the web services: these start as a page says, and its curl lines answer what stands below them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.examples.web_serving import ROOT, serving
+
+BLOCK = re.compile(r"^```sh\n((?:curl .*\n)+)```\n\n```text\n((?:.*\n)*?)```", re.MULTILINE)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+@pytest.mark.parametrize("name", ["web_fastapi", "web_flask"])
+def test_the_curl_lines_of_a_page_answer_what_it_says(name: str, tmp_path: Path) -> None:
+    page = (ROOT / "examples" / name / "README.md").read_text("utf-8")
+    blocks = BLOCK.findall(page)
+    assert page.count("\ncurl ") == sum(block.count("curl ") for block, _ in blocks) > 0
+    with serving(f"examples.{name}", tmp_path / "bank.db", workers=2) as server:
+        for block, expected in blocks:
+            answered = "".join(f"{curl(line, server.url)}\n" for line in block.splitlines())
+            pattern = ".*".join(map(re.escape, expected.strip().split("...")))
+            assert re.fullmatch(pattern, answered.strip()), f"{block}answers\n{answered}and the page says\n{expected}"
+
+
+def curl(line: str, url: str) -> str:
+    """What a line of a page prints, asked of this server."""
+    words = shlex.split(line.replace("localhost:8000", url))
+    assert words[0] == "curl"
+    result = subprocess.run(["curl", "--silent", *words[1:]], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0 or "--max-time" in words, result
+    return result.stdout.strip()
