@@ -37,7 +37,7 @@ class InvalidBodyError(RequestError):
     reason: str
 
     def __str__(self) -> str:
-        return f"The body is no such order: {self.reason}"
+        return f"The body is no order of this kind: {self.reason}"
 
 
 @dataclass(eq=False)

@@ -28,6 +28,9 @@ class OpenAccount:
     id: str
     owner: str
 
+    def __post_init__(self) -> None:
+        _check_text(self.owner)
+
     def __call__(self, tx: Transaction) -> Done:
         open_account(tx, AccountId(self.id), self.owner)
         return Done(0, mark_of(self))
@@ -49,6 +52,9 @@ class Transfer:
     cents: int
     reference: str = ""
 
+    def __post_init__(self) -> None:
+        _check_text(self.reference)
+
     def __call__(self, tx: Transaction) -> Done:
         source, target = AccountId(self.source), AccountId(self.target)
         return Done(transfer(tx, source, target, Money(self.cents), self.reference), mark_of(self))
@@ -63,6 +69,14 @@ class Answer:
 
     balance: int
     position: int | None
+
+
+def _check_text(text: str) -> None:
+    """Raises ValueError, which both frameworks tell the client, for what JSON can hold and no text is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{text!r} is no text: half of a surrogate pair at {error.start}") from None
 
 
 _PREFIX = "order:"

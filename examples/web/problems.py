@@ -6,6 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
 
@@ -91,6 +92,11 @@ class Problem:
     def headers(self) -> dict[str, str]:
         """What goes with it."""
         return {"Retry-After": "1"} if self.status == 503 else {}
+
+    @staticmethod
+    def of_http(status: int, detail: str) -> Problem:
+        """What the framework itself refuses: no such path, no such method."""
+        return Problem("about:blank", HTTPStatus(status).phrase, status, detail)
 
     def encode(self) -> bytes:
         """As JSON."""

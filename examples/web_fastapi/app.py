@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Header, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.sse import EventSourceResponse, ServerSentEvent
+from starlette.exceptions import HTTPException
 
 from examples.bank.accounts import Account, AccountEvent, Status, account, accounts
 from examples.bank.errors import AccountNotOpenError
@@ -65,11 +66,12 @@ async def the_subscription(
 ) -> AsyncIterator[AsyncSubscription[AccountEvent]]:
     """Events from where the client is. That there is no such position is told before the stream begins."""
     start = beginning(last_event_id, after)
-    try:
-        subscription = await bank.store.subscribe(types=accounts, after=start).__aenter__()
-    except LogDivergedError as error:
-        raise UnknownPositionError(int(start)) from error  # from "head", a log cannot differ
-    with bank.streams.holding(subscription):
+    async with AsyncExitStack() as leaving:
+        try:
+            subscription = await leaving.enter_async_context(bank.store.subscribe(types=accounts, after=start))
+        except LogDivergedError as error:
+            raise UnknownPositionError(int(start)) from error  # from "head", a log cannot differ
+        leaving.enter_context(bank.streams.holding(subscription))
         yield subscription
 
 
@@ -150,6 +152,7 @@ def make_app(store: AsyncStore, path: Path) -> FastAPI:
     for kind in STATUSES:
         app.add_exception_handler(kind, _refuse)
     app.add_exception_handler(RequestValidationError, _refuse_body)
+    app.add_exception_handler(HTTPException, _refuse_request)
     return app
 
 
@@ -178,6 +181,11 @@ async def _refuse_body(request: Request, error: Exception) -> Response:
     reasons = "; ".join(f"{'.'.join(map(str, one['loc'][1:])) or 'all of it'}: {one['msg']}" for one in wrong)
     kind = MalformedBodyError if wrong[0]["type"] == "json_invalid" else InvalidBodyError
     return _response(problem_of(kind(reasons)))
+
+
+async def _refuse_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return _response(Problem.of_http(error.status_code, error.detail))
 
 
 def _response(problem: Problem) -> Response:

@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 import msgspec
 from flask import Blueprint, Flask, Response, current_app, request
+from werkzeug.exceptions import HTTPException
 
 from examples.bank.accounts import AccountEvent, Status, account, accounts
 from examples.bank.errors import AccountNotOpenError
@@ -18,7 +19,7 @@ from examples.bank.money import AccountId
 from examples.web.balances import balances, read_balances
 from examples.web.errors import InvalidBodyError, MalformedBodyError, UnknownPositionError
 from examples.web.orders import Deposit, OpenAccount, Order, Transfer, answer_to, checked_key, stored_key
-from examples.web.problems import MEDIA_TYPE, STATUSES, problem_of
+from examples.web.problems import MEDIA_TYPE, STATUSES, Problem, problem_of
 from examples.web.streams import OpenStreams, at_termination, beginning, notice_of, position_in
 from factfold import LogDivergedError, Store, Subscription, metadata
 from factfold.storage.sqlite import SQLite
@@ -55,7 +56,7 @@ def _body(type: type[T]) -> T:
         return msgspec.json.decode(request.get_data(), type=type)
     except msgspec.ValidationError as error:
         raise InvalidBodyError(str(error)) from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise MalformedBodyError(str(error)) from error
 
 
@@ -159,6 +160,7 @@ def make_app(store: Store, path: Path) -> Flask:
     app.register_blueprint(views)
     for kind in STATUSES:
         app.register_error_handler(kind, _refuse)
+    app.register_error_handler(HTTPException, _refuse_request)
     return app
 
 
@@ -181,5 +183,12 @@ def end(app: Flask) -> None:
 
 
 def _refuse(error: Exception) -> Response:
-    problem = problem_of(error)
+    return _response(problem_of(error))
+
+
+def _refuse_request(error: HTTPException) -> Response:
+    return _response(Problem.of_http(error.code or 500, error.description or ""))
+
+
+def _response(problem: Problem) -> Response:
     return Response(problem.encode(), problem.status, problem.headers, mimetype=MEDIA_TYPE)

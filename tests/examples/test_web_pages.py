@@ -16,12 +16,12 @@ BLOCK = re.compile(r"^```sh\n((?:curl .*\n)+)```\n\n```text\n((?:.*\n)*?)```", r
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-@pytest.mark.parametrize("name", ["web_fastapi", "web_flask"])
-def test_the_curl_lines_of_a_page_answer_what_it_says(name: str, tmp_path: Path) -> None:
-    page = (ROOT / "examples" / name / "README.md").read_text("utf-8")
+@pytest.mark.parametrize("framework", ["fastapi", "flask"])
+def test_the_curl_lines_of_a_page_answer_what_it_says(framework: str, tmp_path: Path) -> None:
+    page = (ROOT / "examples" / f"web_{framework}" / "README.md").read_text("utf-8")
     blocks = BLOCK.findall(page)
     assert page.count("\ncurl ") == sum(block.count("curl ") for block, _ in blocks) > 0
-    with serving(f"examples.{name}", tmp_path / "bank.db", workers=2) as server:
+    with serving(framework, tmp_path / "bank.db") as server:
         for block, expected in blocks:
             answered = "".join(f"{curl(line, server.url)}\n" for line in block.splitlines())
             pattern = ".*".join(map(re.escape, expected.strip().split("...")))

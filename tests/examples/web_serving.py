@@ -31,8 +31,8 @@ READY = {"fastapi": "Application startup complete", "flask": "Booting worker"}
 class Server:
     """A server that listens at `url`. What it writes is kept, to be shown when something is wrong."""
 
-    def __init__(self, module: str, path: Path, patience: float, workers: int) -> None:
-        command = [sys.executable, "-m", module, str(path), "--port", "0", "--workers", str(workers)]
+    def __init__(self, module: Sequence[str], path: Path, patience: float, workers: int) -> None:
+        command = [sys.executable, "-m", *module, str(path), "--port", "0", "--workers", str(workers)]
         self.path = path
         self.url = ""
         self.written: list[str] = []
@@ -76,11 +76,24 @@ class Server:
 
 
 @contextmanager
-def serving(module: str, path: Path, *, patience: float = 5.0, workers: int = 1) -> Iterator[Server]:
-    """A server, which has ended afterwards. `patience` is for those of `web_faults`: how long to wait for others."""
-    server = Server(module, path, patience, workers)
+def serving(framework: str, path: Path) -> Iterator[Server]:
+    """The service as its page says that it is started; it has ended afterwards."""
+    with _ending(Server([f"examples.web_{framework}"], path, 0, 1)) as server:
+        server.wait_for_workers(READY[framework], 1)
+        yield server
+
+
+@contextmanager
+def faulty(framework: str, path: Path, *, patience: float, workers: int = 1) -> Iterator[Server]:
+    """The service with faults, which waits so many seconds for others to write; it has ended afterwards."""
+    with _ending(Server(["tests.examples.faulty", framework], path, patience, workers)) as server:
+        server.wait_for_workers(READY[framework], workers)
+        yield server
+
+
+@contextmanager
+def _ending(server: Server) -> Iterator[Server]:
     try:
-        server.wait_for_workers(next(ready for kind, ready in READY.items() if kind in module), workers)
         yield server
     finally:
         server.tell_to_end()
