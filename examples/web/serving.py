@@ -26,4 +26,6 @@ def options_of(name: str, arguments: Sequence[str] | None = None) -> Options:
     given = parser.parse_args(arguments)
     if given.workers < 1:
         parser.error(f"--workers {given.workers}: at least one process has to do the work")
+    if not given.path.absolute().parent.is_dir():
+        parser.error(f"{given.path}: there is no such directory, make it first")
     return Options(given.path, given.host, given.port, given.workers)

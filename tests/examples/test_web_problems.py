@@ -1,4 +1,4 @@
-"""What cannot be brought about at will in a running service: conflicts without an end, and too many streams."""
+"""What is hard to bring about in a running service: conflicts without an end, too many streams, no process."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from examples.bank.commands import deposit, open_account
 from examples.bank.money import AccountId, Money
 from examples.web.errors import EndingError, TooManyStreamsError
 from examples.web.problems import problem_of
+from examples.web.serving import options_of
 from examples.web.streams import OpenStreams
 from examples.web_fastapi.app import make_app as make_fastapi
 from examples.web_flask.app import make_app as make_flask
@@ -102,3 +103,19 @@ def test_streams_are_limited_and_end_together() -> None:
     with pytest.raises(EndingError):
         streams.add(three)
     assert (one.closed, three.closed) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["bank.db", "--workers", "0"], "at least one process has to do the work"),
+        (["/nowhere/at/all/bank.db"], "there is no such directory"),
+    ],
+)
+def test_a_service_that_cannot_be_is_refused(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        options_of("web_flask", arguments)
+    assert caught.value.code == 2
+    assert says in capsys.readouterr().err
