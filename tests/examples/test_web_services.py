@@ -199,7 +199,6 @@ def test_a_store_that_cannot_write_is_a_matter_of_time(server: Server, client: h
     alice, key = open_account(client), new_key()
     with locked(server.path):
         refused = order(client, "/deposits", {"account": alice, "cents": 3}, key)
-        assert balance_of(client, alice) == 0
     assert_problem(refused, 503, "not-now", "the same Idempotency-Key")
     assert order(client, "/deposits", {"account": alice, "cents": 3}, key).json()["balance"] == 3
 
