@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from factfold.storage.base import EMPTY, Appended
 from factfold.storage.sqlite import SQLite, SQLiteEngine, SQLiteLog
 from factfold.testing.contract.running import SPAWN, Background, Processes, one_log
 from factfold.testing.contract.scribe import Scribe, appending, asking, loading, new, selection, several
-from tests.racing import eventually
+from tests.racing import eventually, within
 from tests.sqlite_by_hand import by_hand
 
 
@@ -191,6 +192,21 @@ def test_reading_goes_on_while_the_database_is_locked(path: Path, log: SQLiteLog
         other.execute("UPDATE events_1 SET type = 'Forged'")
         scribe.assert_unchanged()
         scribe.assert_told(log.check(asking(EMPTY, selection("a:1"))), EMPTY, {0})
+
+
+async def test_no_task_that_reads_waits_for_one_that_waits_to_write(path: Path) -> None:
+    engine = await SQLite(path, timeout=60).open_async()
+    log = await engine.log("default")
+    with by_hand(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writing = asyncio.create_task(log.put("snapshots", "a:1", b""))
+        await asyncio.sleep(0)  # it has taken the only thread that writes
+        assert (await within(log.check(asking(EMPTY, selection("a:1"))))).head == EMPTY
+        assert await within(log.head()) == EMPTY
+        assert not writing.done()
+        other.execute("ROLLBACK")
+    await within(writing)
+    await engine.close()
 
 
 def test_a_writer_gets_the_lock_as_soon_as_it_is_free(path: Path) -> None:

@@ -204,11 +204,6 @@ class ThreadedEngine:
             raise
         return self._writer.start(job)
 
-    async def check(self, call: Callable[[], R]) -> R:
-        """Has a call made by the thread that writes, whoever's turn it is."""
-        self.check_open()
-        return await self._writer.start(_Job(call))
-
     def check_open(self) -> None:
         if self._closed:
             raise StoreClosedError("The store is closed.")
@@ -281,7 +276,7 @@ class ThreadedLog:
         return self._log.append(append)
 
     async def check(self, check: Check) -> News:
-        return await self._engine.check(partial(self._log.check, check))
+        return await self._engine.read(partial(self._log.check, check))
 
     async def lock(self, check: Check) -> News:
         turn = await self._engine.take_turn()
