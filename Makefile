@@ -20,7 +20,7 @@ demo: .venv/installed
 	@$(BIN)/factfold demo
 
 test: .venv/installed
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 2 --dist worksteal
 
 check: .venv/installed
 	@$(BIN)/ruff check .
