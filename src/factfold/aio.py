@@ -202,6 +202,10 @@ class AsyncStore(AsyncReader, AsyncRunner):
         return version
 
     @property
+    def _where(self) -> str:
+        return self._settings.storage.name
+
+    @property
     def durability(self) -> str:
         """What the storage promises to those whose commands were acknowledged, in words; empty before it is opened."""
         return "" if self._capabilities is None else self._capabilities.durability_in_words

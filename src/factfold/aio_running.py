@@ -9,9 +9,9 @@ from typing import TypeVar
 
 from factfold.aio_workers import AsyncCrew, AsyncWorker
 from factfold.checkpoints import ParkedEvent
-from factfold.consuming import AnyConsumer
 from factfold.errands import Errands
-from factfold.errors import FactfoldError
+from factfold.errors import FactfoldError, StoreClosedError
+from factfold.handling import AnyConsumer
 from factfold.inline import InlineProjections, check_inline, withdrawing
 from factfold.job import check_count, refuse_inside_command
 from factfold.projections import Projection
@@ -35,6 +35,11 @@ class AsyncRunner(ABC):
     @abstractmethod
     async def _crewed(self) -> AsyncCrew:
         """The crew, of what is opened at the first use."""
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The storage, for messages."""
 
     @property
     @abstractmethod
@@ -145,7 +150,12 @@ class AsyncRunner(ABC):
     async def health(self) -> Health:
         """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
         refuse_inside_command()
-        crew = await self._crewed()
+        try:
+            crew = await self._crewed()
+        except StoreClosedError:
+            raise
+        except FactfoldError as failed:
+            return Health(False, self._where, None, str(failed), self.durability, ())
         try:
             head, consumers, error = (await crew.log.head()).position, await self._statuses(), ""
         except FactfoldError as failed:
@@ -162,7 +172,7 @@ class AsyncRunner(ABC):
         inline = InlineProjections(projections, crew.decode, place, crew.log.name)
         for projection in await crew.follow(inline.missing()):
             head = (await crew.log.head()).position
-            workers = crew.start([crew.consumption(projection, place, head)])
+            workers = crew.start([await crew.consumption(projection, place, head)])
             await asyncio.wait([worker.task for worker in workers])
             if projection in await crew.follow(inline.missing()):  # nobody else was faster
                 raise_failed([worker.consumption for worker in workers])
@@ -174,7 +184,7 @@ class AsyncRunner(ABC):
         check_consumers(consumers, asynchronous=True)
         crew = await self._crewed()
         place = crew.place(self)
-        return crew.start([crew.consumption(consumer, place, until) for consumer in consumers])
+        return crew.start([await crew.consumption(consumer, place, until) for consumer in consumers])
 
     async def _wait_for_all(self, workers: Sequence[AsyncWorker]) -> None:
         try:

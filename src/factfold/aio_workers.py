@@ -8,9 +8,10 @@ from typing import TypeVar
 
 from factfold.aio_subscriptions import AsyncPump, sleep_until_moved_async
 from factfold.consumers import Place
-from factfold.consuming import AnyConsumer, Consumption
+from factfold.consuming import Consumption
 from factfold.errands import Errands, Rest, run_async
 from factfold.errors import FactfoldError, StoreClosedError
+from factfold.handling import AnyConsumer
 from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.statuses import age_after
@@ -41,22 +42,22 @@ class AsyncWorker:
         consumption = self.consumption
         try:
             await run_async(consumption.steps(), self._log, self._rest)
-        except asyncio.CancelledError:
-            consumption.state = "stopped"
-            raise
+        except asyncio.CancelledError as error:
+            if self.task.cancelling():
+                consumption.state = "stopped"
+                raise
+            consumption.fail(RuntimeError(f"its handler raised {error!r}"))
         except Exception as error:  # noqa: BLE001 - nobody else would hear of it
             consumption.fail(error)
         finally:
             self._pump.leave(consumption)
-            await self._release()
+            await self._give_back()
 
-    async def _release(self) -> None:
-        swap = self.consumption.release()
-        if swap is not None:
-            try:
-                await self._log.swap(swap)
-            except FactfoldError as error:
-                warn("%s could not give its lease back, others wait for its end: %s", self.consumption.name, error)
+    async def _give_back(self) -> None:
+        try:
+            await run_async(self.consumption.lease.give_back(), self._log, _no_rest)
+        except FactfoldError as error:
+            warn("%s could not give its lease back, others wait for its end: %s", self.consumption.name, error)
 
     async def _rest(self, rest: Rest) -> bool:
         hub = self._pump.cache.hub
@@ -100,8 +101,8 @@ class AsyncCrew:
         """Where the events of this store's consumers are handled."""
         return Place(None, store, self.namespace)
 
-    def consumption(self, consumer: AnyConsumer, place: Place, until: int | None) -> Consumption:
-        """A consumer on its way, to be started."""
+    async def consumption(self, consumer: AnyConsumer, place: Place, until: int | None) -> Consumption:
+        """A consumer on its way, to be started: if it begins with what comes, with what comes from now on."""
         return Consumption(
             consumer,
             self.pump.cache.hub,
@@ -109,6 +110,7 @@ class AsyncCrew:
             log=self.log.name,
             place=place,
             transactions=self.transactions,
+            head=await self.log.head() if consumer.start == "head" else None,
             until=until,
             watch=self._watch,
         )
@@ -201,9 +203,9 @@ class AsyncCrew:
             watch.lag(consumption.consumer.name, max(0, head.position - position), age)
 
     async def _renew(self, consumption: Consumption) -> None:
-        swap = consumption.renewal()
-        if swap is not None:
-            try:
-                consumption.renewed(swap, await self.log.swap(swap))
-            except FactfoldError as error:
-                consumption.not_renewed(swap, error)
+        try:
+            await self.follow(consumption.lease.renew())
+        except FactfoldError:
+            return  # it ends, if it cannot be renewed in time
+        except Exception as error:  # noqa: BLE001 - the leases of others are to be kept
+            warn("The lease of %s could not be renewed: %r", consumption.name, error)

@@ -41,6 +41,11 @@ class Failure(Struct, frozen=True):
     at: datetime
     traceback: str = ""
 
+    @property
+    def reason(self) -> str:
+        """The same in a sentence."""
+        return f"the event at position {self.position} ({self.type}) failed: {self.error}." if self.type else self.error
+
 
 Course: TypeAlias = Literal["running", "stopped", "failed", "inline"]
 """What becomes of a consumer: whether it may be run, has to be mended first, or is part of every append."""

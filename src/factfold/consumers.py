@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from abc import abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Literal, TypeAlias, TypeVar
 
 from msgspec import Struct
 
 from factfold.codec import event_type
-from factfold.errors import DefinitionError, OutcomeUnknownError, StoreClosedError, StoreUnavailableError
+from factfold.errors import (
+    DefinitionError,
+    OutcomeUnknownError,
+    StorageFullError,
+    StorageReadOnlyError,
+    StoreClosedError,
+    StoreUnavailableError,
+)
 from factfold.events import RecordedEvent
 from factfold.feed import Filter
 from factfold.handlers import HandlerSet
@@ -31,7 +39,7 @@ RETRY = Retry(max_attempts=5, base=0.05, cap=2.0)
 """How often an event is tried."""
 
 
-AWAY = (StoreUnavailableError, OutcomeUnknownError, StoreClosedError)
+AWAY = (StoreUnavailableError, OutcomeUnknownError, StorageFullError, StorageReadOnlyError, StoreClosedError)
 """What a handler may raise without being to blame: it will be called again."""
 
 
@@ -103,8 +111,16 @@ class Consumer(HandlerSet[C]):
     @abstractmethod
     def key(self) -> str: ...
 
-    def set_up(self, place: Place, *, switch: bool) -> object:
-        """What has to be done before the first event, in the read model's database; and `switch`, if it serves."""
+    @property
+    def at_once(self) -> bool:
+        """Whether a handler is given many events at once."""
+        return False
+
+    def set_up(self, place: Place) -> object:
+        """What has to be done before the first event. What it returns is to be awaited, if it can be.
+
+        Raises HandlerFailedError.
+        """
 
     def switch(self, place: Place) -> object:
         """Has this version serve, in the read model's database."""
@@ -134,11 +150,12 @@ class Consumer(HandlerSet[C]):
             return self._work_async(events, place)
         for index, recorded in enumerate(events):
             try:
-                self.handle(recorded, self._context_for(recorded, place))
+                returned = self.handle(recorded, self._context_for(recorded, place))
             except AWAY:
                 raise
             except Exception as error:
                 raise HandlerFailedError(index) from error
+            self.refuse_awaitable(returned)
         return None
 
     async def _work_async(self, events: Sequence[RecordedEvent[object]], place: Place) -> None:
@@ -149,11 +166,29 @@ class Consumer(HandlerSet[C]):
                     await done
             except AWAY:
                 raise
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
+                refuse_cancelled(error)
                 raise HandlerFailedError(index) from error
+
+    def refuse_awaitable(self, returned: object) -> None:
+        """Raises DefinitionError for what would have to be awaited, and is not of an `async def` function."""
+        if isinstance(returned, Awaitable):
+            if isinstance(returned, Coroutine):
+                returned.close()  # it was not begun
+            raise DefinitionError(
+                f"{self.label}: a function that is no `async def` returned something to await, and nothing here awaits "
+                "it. Make the handler an `async def` one."
+            )
 
     @abstractmethod
     def _context_for(self, recorded: RecordedEvent[object], place: Place) -> C: ...
+
+
+def refuse_cancelled(error: BaseException) -> None:
+    """Raises it again when it is that this task is cancelled, and not something that a handler has awaited."""
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
+        raise error
 
 
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast, get_args, get_origin, overload
 
 from msgspec import Struct
 
-from factfold.annotations import describe, show
-from factfold.consumers import AWAY, LEASE, PATIENCE, RETRY, Consumer, HandlerFailedError, OnError, Place
+from factfold.annotations import describe, enclosing_names, function_hints, show
+from factfold.consumers import (
+    AWAY,
+    LEASE,
+    PATIENCE,
+    RETRY,
+    Consumer,
+    HandlerFailedError,
+    OnError,
+    Place,
+    refuse_cancelled,
+)
 from factfold.errors import DefinitionError, UnsupportedError
 from factfold.events import RecordedEvent
 from factfold.handlers import Async, Sync, as_it_is
@@ -179,6 +190,10 @@ class Projection(Consumer[ProjectionContext[object]]):
         """
         if self._setup is not None:
             raise DefinitionError(f"{self.label} is set up by {describe(self._setup)} already.")
+        here = inspect.currentframe()
+        names = enclosing_names(getattr(function, "__qualname__", ""), here.f_back if here is not None else None)
+        del here
+        self._given[function] = next(iter(function_hints(function, names).values()), None)
         self._setup = cast("SetUp[object]", function)  # it is given what it is annotated with
         return function
 
@@ -188,10 +203,23 @@ class Projection(Consumer[ProjectionContext[object]]):
             "projection, so that all events stay in order. Let it take the union of all events."
         )
 
+    @property
+    def at_once(self) -> bool:
+        return self._batch is not None
+
+    def check_store(self, *, asynchronous: bool) -> None:
+        """Raises DefinitionError when it is not for a store of this kind."""
+        super().check_store(asynchronous=asynchronous)
+        if not asynchronous and inspect.iscoroutinefunction(self._setup):
+            raise DefinitionError(
+                f"{describe(self._setup)} is `async def`, and nothing in a Store awaits it. Use an AsyncStore, or make "
+                "it a plain `def`."
+            )
+
     # -- Work ------------------------------------------------------------------------------------------------------
 
     def work(self, events: Sequence[RecordedEvent[object]], place: Place) -> object:
-        """Has events handled, in order, in the read model's database. Raises HandlerFailedError."""
+        """Has events handled, in order, in the read model's database. Raises HandlerFailedError, DefinitionError."""
         self._check_connection(place.connection)
         inside = inside_command.set(True)
         try:
@@ -201,17 +229,21 @@ class Projection(Consumer[ProjectionContext[object]]):
         return _inside(returned) if _is_awaitable(returned) else None
 
     def _check_connection(self, connection: object) -> None:
-        """Refuses handlers that are annotated with another driver's connection."""
+        """Refuses handlers that are annotated with another driver's connection. Raises DefinitionError."""
         if connection is None or type(connection) in self._known:
             return
         for handler, given in self._given.items():
-            wanted = get_args(given)
-            if wanted and isinstance(wanted[0], type) and not isinstance(connection, wanted[0]):
-                error = DefinitionError(
+            wanted = [one for one in get_args(given) if isinstance(one, type) and one is not Any]
+            if wanted and not isinstance(connection, wanted[0]):
+                raise DefinitionError(
                     f"{describe(handler)} wants a connection of the class {show(wanted[0])}, and the storage's is a "
                     f"{type(connection).__module__}.{type(connection).__qualname__}."
                 )
-                raise HandlerFailedError(None) from error
+            if wanted and _executes_async(wanted[0]) and not inspect.iscoroutinefunction(handler):
+                raise DefinitionError(
+                    f"{describe(handler)} has a connection of the class {show(wanted[0])}, whose methods are to be "
+                    "awaited, and nothing awaits them in a plain `def`. Make it `async def`."
+                )
         self._known.add(type(connection))
 
     def _work_at_once(self, events: Sequence[RecordedEvent[object]], place: Place) -> object:
@@ -222,27 +254,33 @@ class Projection(Consumer[ProjectionContext[object]]):
             raise
         except Exception as error:
             raise HandlerFailedError(None) from error
+        if not self.is_async:
+            self.refuse_awaitable(returned)
         return _or_failed(returned) if _is_awaitable(returned) else None
 
     def _context_for(self, recorded: RecordedEvent[object], place: Place) -> ProjectionContext[object]:
         return ProjectionContext(place.connection, self, place.namespace, recorded)
 
-    def set_up(self, place: Place, *, switch: bool) -> object:
-        """Makes the tables; and the views, with `switch`. What it returns is to be awaited, if it can be."""
+    def set_up(self, place: Place) -> object:
+        """Makes the tables. Outside of an SQL database it does whatever the function does."""
         if self._setup is None:
             return None
         connection, namespace = place.connection, place.namespace
         self._check_connection(connection)
-        statements = [f"SELECT * FROM {quoted(self.physical(table, namespace))} LIMIT 0" for table in self.tables]
-        if switch:
-            statements += self._switching(namespace)
+        physical = [quoted(self.physical(table, namespace)) for table in self.tables]
+        inside = inside_command.set(True)
         try:
             returned = self._setup(ReadModel(connection, self, namespace))
         except AWAY:
             raise
         except Exception as error:
             raise HandlerFailedError(None) from error
-        return _then(returned, connection, statements)
+        finally:
+            inside_command.reset(inside)
+        if connection is None:
+            return _inside(_or_failed(returned)) if _is_awaitable(returned) else None
+        returned = _then(returned, connection, [f"SELECT * FROM {table} LIMIT 0" for table in physical])
+        return _inside(returned) if _is_awaitable(returned) else None
 
     def switch(self, place: Place) -> object:
         """Has the views show the tables of this version."""
@@ -317,6 +355,11 @@ def _then(returned: object, connection: object, statements: Sequence[str]) -> ob
     return _or_failed(_execute_all(returned, executing, statements))
 
 
+def _executes_async(connection: object) -> bool:
+    """Whether the methods of a class of connections are to be awaited."""
+    return inspect.iscoroutinefunction(getattr(connection, "execute", None))
+
+
 def _is_awaitable(returned: object) -> TypeGuard[Awaitable[object]]:
     return isinstance(returned, Awaitable)
 
@@ -334,7 +377,8 @@ async def _or_failed(awaitable: Awaitable[object]) -> None:
         await awaitable
     except AWAY:
         raise
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
+        refuse_cancelled(error)
         raise HandlerFailedError(None) from error
 
 

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from factfold.checkpoints import ParkedEvent
 from factfold.consumers import Consumer
-from factfold.consuming import AnyConsumer, Consumption
+from factfold.consuming import Consumption
 from factfold.errands import Errands
-from factfold.errors import FactfoldError
+from factfold.errors import FactfoldError, StoreClosedError
+from factfold.handling import AnyConsumer
 from factfold.inline import InlineProjections, check_inline, withdrawing
 from factfold.job import check_count, refuse_inside_command
 from factfold.projections import Projection
@@ -32,6 +33,11 @@ class Runner(ABC):
     @abstractmethod
     def _crewed(self) -> Crew:
         """The crew, of what is opened at the first use."""
+
+    @property
+    @abstractmethod
+    def _where(self) -> str:
+        """The storage, for messages."""
 
     @property
     @abstractmethod
@@ -141,7 +147,12 @@ class Runner(ABC):
     def health(self) -> Health:
         """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
         refuse_inside_command()
-        crew = self._crewed()
+        try:
+            crew = self._crewed()
+        except StoreClosedError:
+            raise
+        except FactfoldError as failed:
+            return Health(False, self._where, None, str(failed), self.durability, ())
         try:
             head, consumers, error = crew.log.head().position, self._statuses(), ""
         except FactfoldError as failed:

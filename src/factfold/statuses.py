@@ -22,19 +22,18 @@ from factfold.checkpoints import (
     parked_place,
 )
 from factfold.consumers import HandlerFailedError, Place
-from factfold.consuming import AnyConsumer, Consumption
+from factfold.consuming import Consumption, nothing_between
 from factfold.errands import Call, Errands, ReadEntries, ReadValues, Transact
 from factfold.errors import ConsumerStoppedError
 from factfold.events import RecordedEvent
+from factfold.handling import AnyConsumer
 from factfold.hub import Decoder
+from factfold.leases import is_over
 from factfold.requests import AskHead
 from factfold.storage.base import Entry, Head, LogPage, Put, StoredEvent, Swap
 
 PAGE = 1000
 """How many entries are listed at a time."""
-
-ALIVE = 60.0
-"""Seconds after which a lease says nothing any more, whoever may have it."""
 
 ConsumerState: TypeAlias = Literal[
     "waiting", "catching up", "live", "retrying", "running", "inline", "failed", "superseded", "stopped"
@@ -103,7 +102,7 @@ def statuses(local: Sequence[Consumption]) -> Errands[tuple[ConsumerStatus, ...]
     """How all consumers are that the storage knows, and those that are run here."""
     here = {consumption.consumer.key: consumption for consumption in local}
     stored = {entry.key: Checkpoint.decode(entry.value) for entry in (yield from entries_of(CHECKPOINTS))}
-    leases = {entry.key: entry.age for entry in (yield from entries_of(LEASES))}
+    alive = {entry.key for entry in (yield from entries_of(LEASES)) if not is_over(entry)}
     serving = {entry.key: int(entry.value) for entry in (yield from entries_of(SERVING))}
     head: Head = yield AskHead()
     found: list[ConsumerStatus] = []
@@ -113,8 +112,8 @@ def statuses(local: Sequence[Consumption]) -> Errands[tuple[ConsumerStatus, ...]
         position = head.position if checkpoint.course == "inline" else checkpoint.position
         if consumption is not None:
             position = max(position, consumption.position)
-        age = leases.get(key, ALIVE)
-        state = _state(checkpoint, consumption, serving.get(name, 0) > version and kind == "projection", age < ALIVE)
+        superseded = kind == "projection" and serving.get(name, 0) > version
+        state = _state(checkpoint, consumption, superseded, key in alive)
         parked = yield from entries_of(parked_place(key))
         error = "" if checkpoint.failure is None or state != "failed" else checkpoint.failure.error
         if consumption is not None and consumption.error is not None:
@@ -181,6 +180,8 @@ def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> 
     if local is not None:
         if local.position >= position:
             return True
+        if isinstance(local.error, ConsumerStoppedError):
+            raise ConsumerStoppedError(label, local.position, local.error.reason) from local.error
         if local.error is not None:
             raise ConsumerStoppedError(label, local.position, f"{local.error}") from local.error
     values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
@@ -188,13 +189,10 @@ def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> 
         checkpoint = Checkpoint.decode(values[key])
         if checkpoint.position >= position or checkpoint.course == "inline":
             return True
+        if (yield from nothing_between(consumer.filter(), checkpoint.position, position)):
+            return True
         if checkpoint.course == "failed" and checkpoint.failure is not None:
-            failure = checkpoint.failure
-            raise ConsumerStoppedError(
-                label,
-                checkpoint.position,
-                f"the event at position {failure.position} ({failure.type}) failed: {failure.error}.",
-            )
+            raise ConsumerStoppedError(label, checkpoint.position, checkpoint.failure.reason)
     serving: Mapping[str, bytes] = yield ReadValues(SERVING, (consumer.name,))
     if consumer.kind == "projection" and int(serving.get(consumer.name, b"0")) > consumer.version:
         raise ConsumerStoppedError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
 
@@ -20,14 +21,14 @@ class Watchdog:
 
     def is_due(self, consumption: Consumption, now: float) -> bool:
         """Whether its lease is to be renewed now."""
-        if now - self._renewed.get(consumption, 0.0) < consumption.consumer.lease / 3:
+        if now - self._renewed.get(consumption, -math.inf) < consumption.consumer.lease / 3:
             return False
         self._renewed[consumption] = now
         return True
 
     def interval(self, running: Sequence[Consumption]) -> float:
         """Seconds until the next look."""
-        shortest = min((min(one.consumer.lease / 3, one.consumer.patience / 3) for one in running), default=GLANCE)
+        shortest = min((min(one.consumer.lease / 10, one.consumer.patience / 3) for one in running), default=GLANCE)
         return min(GLANCE, shortest)
 
     def look(self, running: Sequence[Consumption], head: int, now: float) -> None:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 from factfold.consumers import Place
-from factfold.consuming import AnyConsumer, Consumption
+from factfold.consuming import Consumption
 from factfold.errands import Errands, Rest, run
 from factfold.errors import FactfoldError, StoreClosedError
+from factfold.handling import AnyConsumer
 from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.statuses import age_after
-from factfold.storage.base import Head, Log, Swap, TransactionalLog
+from factfold.storage.base import Head, Log, TransactionalLog
 from factfold.subscriptions import Pump, sleep_until_moved
 from factfold.watchdog import Watchdog
 from factfold.watching import Watch
@@ -51,14 +52,13 @@ class Worker:
             consumption.fail(error if isinstance(error, Exception) else RuntimeError(f"its handler raised {error!r}"))
         finally:
             self._pump.leave(consumption)
-            self._release(consumption.release())
+            self._give_back()
 
-    def _release(self, swap: Swap | None) -> None:
-        if swap is not None:
-            try:
-                self._log.swap(swap)
-            except FactfoldError as error:
-                warn("%s could not give its lease back, others wait for its end: %s", self.consumption.name, error)
+    def _give_back(self) -> None:
+        try:
+            run(self.consumption.lease.give_back(), self._log, _no_rest)
+        except FactfoldError as error:
+            warn("%s could not give its lease back, others wait for its end: %s", self.consumption.name, error)
 
     def _rest(self, rest: Rest) -> bool:
         hub = self._pump.cache.hub
@@ -90,7 +90,8 @@ class Crew:
         self.inline: InlineProjections | None = None
         self._lock = threading.Lock()
         self._workers: dict[str, Worker] = {}
-        self._closed = threading.Event()
+        self._closed = False
+        self._over = threading.Event()
         self._keeper: threading.Thread | None = None
         self._watchdog = Watchdog()
 
@@ -99,7 +100,7 @@ class Crew:
         return Place(None, store, self.namespace)
 
     def consumption(self, consumer: AnyConsumer, place: Place, until: int | None) -> Consumption:
-        """A consumer on its way, to be started."""
+        """A consumer on its way, to be started: if it begins with what comes, with what comes from now on."""
         return Consumption(
             consumer,
             self.pump.cache.hub,
@@ -107,6 +108,7 @@ class Crew:
             log=self.log.name,
             place=place,
             transactions=self.transactions,
+            head=self.log.head() if consumer.start == "head" else None,
             until=until,
             watch=self._watch,
         )
@@ -128,7 +130,7 @@ class Crew:
     def start(self, consumptions: Sequence[Consumption]) -> list[Worker]:
         """Runs consumers. Raises ValueError when one of them is being run here already."""
         with self._lock:
-            if self._closed.is_set():
+            if self._closed:
                 raise StoreClosedError(f"{self.log.name}: the store is closed.")
             workers = [Worker(consumption, self.log, self.pump) for consumption in consumptions]
             keys = [worker.consumption.consumer.key for worker in workers]
@@ -175,14 +177,16 @@ class Crew:
     def close(self) -> None:
         """Stops all, for good."""
         with self._lock:
-            self._closed.set()
+            self._closed = True
         self.stop()
-        if self._keeper is not None:
-            self._keeper.join(LEAVING)
+        self._over.set()  # until now the leases of those that were ending had to be kept
+        keeper = self._keeper
+        if keeper is not None and keeper is not threading.current_thread():
+            keeper.join(LEAVING)
 
     def _keep(self) -> None:
         """Renews the leases, and looks whether all get on."""
-        while True:
+        while not self._over.is_set():
             with self._lock:
                 running = [worker.consumption for worker in self._workers.values() if worker.thread.is_alive()]
                 if not running:
@@ -195,7 +199,7 @@ class Crew:
             self._watchdog.look(running, 0 if head is None else head.position, time.monotonic())
             if self._watch is not None and head is not None:
                 self._tell(self._watch, running, head)
-            self._closed.wait(self._watchdog.interval(running))
+            self._over.wait(self._watchdog.interval(running))
 
     def _tell(self, watch: Watch, running: Sequence[Consumption], head: Head) -> None:
         """Tells the observer how far behind they are."""
@@ -208,9 +212,9 @@ class Crew:
             watch.lag(consumption.consumer.name, max(0, head.position - position), age)
 
     def _renew(self, consumption: Consumption) -> None:
-        swap = consumption.renewal()
-        if swap is not None:
-            try:
-                consumption.renewed(swap, self.log.swap(swap))
-            except FactfoldError as error:
-                consumption.not_renewed(swap, error)
+        try:
+            self.follow(consumption.lease.renew())
+        except FactfoldError:
+            return  # it ends, if it cannot be renewed in time
+        except Exception as error:  # noqa: BLE001 - the leases of others are to be kept
+            warn("The lease of %s could not be renewed: %r", consumption.name, error)

@@ -1,0 +1,143 @@
+"""Projections that tests run, what they write into SQL tables, and how others see that by plain SQL."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from factfold import Projection, ProjectionContext, ReadModel, RecordedEvent, Store
+from factfold.storage.base import Storage
+from factfold.storage.postgres import Postgres
+from factfold.storage.sqlite import SQLite
+from tests.ledger import Deposited, Transferred, Withdrawn, accounts
+
+SQL_ENGINES = ("sqlite", "postgres")
+"""Engines in whose database read models can live."""
+
+Money = Deposited | Withdrawn | Transferred
+
+Hook = Callable[[Money, RecordedEvent[Any]], object]
+"""Is called by a handler before it writes: what it raises, the handler raises."""
+
+
+def nothing(event: Money, recorded: RecordedEvent[Any]) -> None:
+    """Lets the handler do its work."""
+
+
+def changes(event: Money, recorded: RecordedEvent[Any]) -> list[tuple[str, int]]:
+    """What an event does to the balances of accounts."""
+    if isinstance(event, Transferred):
+        return [(event.source, -event.amount), (event.target, event.amount)]
+    (account,) = accounts.of(recorded)
+    return [(account.parts[0], event.amount if isinstance(event, Deposited) else -event.amount)]
+
+
+def folded(store: Store) -> dict[str, int]:
+    """The balances as the log has them."""
+    found: dict[str, int] = {}
+    for recorded in store.log(types=accounts):
+        if isinstance(recorded.event, Money):
+            for id, amount in changes(recorded.event, recorded):
+                found[id] = found.get(id, 0) + amount
+    return found
+
+
+def recording(
+    seen: list[int], name: str = "seen", *, hook: Hook = nothing, flavour: str = "threads", **options: Any
+) -> Projection:
+    """A projection that notes the position of each event that it was given, once the hook has let it pass."""
+    projection = Projection(name, **options)
+    if flavour == "threads":
+
+        @projection.on
+        def _(event: Money, context: ProjectionContext[object]) -> None:
+            hook(event, context.recorded)
+            seen.append(context.recorded.position)
+    else:
+
+        @projection.on
+        async def _(event: Money, context: ProjectionContext[object]) -> None:
+            hook(event, context.recorded)
+            seen.append(context.recorded.position)
+
+    return projection
+
+
+def balances(
+    version: int = 1, *, flavour: str = "threads", hook: Hook = nothing, factor: int = 1, **options: Any
+) -> Projection:
+    """A projection that keeps the balance of each account in a table; `factor` times of it."""
+    projection = Projection("balances", version=version, **options)
+    if flavour == "threads":
+
+        @projection.setup
+        def _(model: ReadModel[Any]) -> None:
+            model.connection.execute(f"CREATE TABLE {model.table('balances')} (id text PRIMARY KEY, balance bigint)")
+
+        @projection.on
+        def _(event: Money, context: ProjectionContext[Any]) -> None:
+            hook(event, context.recorded)
+            for change in changes(event, context.recorded):
+                context.connection.execute(*upsert(context, *change, factor))
+    else:
+
+        @projection.setup
+        async def _(model: ReadModel[Any]) -> None:
+            await result_of(
+                model.connection.execute(
+                    f"CREATE TABLE {model.table('balances')} (id text PRIMARY KEY, balance bigint)"
+                )
+            )
+
+        @projection.on
+        async def _(event: Money, context: ProjectionContext[Any]) -> None:
+            hook(event, context.recorded)
+            for change in changes(event, context.recorded):
+                await result_of(context.connection.execute(*upsert(context, *change, factor)))
+
+    return projection
+
+
+def upsert(model: ReadModel[Any], id: str, amount: int, factor: int = 1) -> tuple[Any, tuple[Any, ...]]:
+    """The statement that adds to a balance, and its values, for whichever driver."""
+    mark = "?" if isinstance(model.connection, sqlite3.Connection) else "%s"
+    table = model.table("balances")
+    return (
+        f"INSERT INTO {table} AS old VALUES ({mark}, {mark}) "
+        "ON CONFLICT (id) DO UPDATE SET balance = old.balance + excluded.balance",
+        (id, factor * amount),
+    )
+
+
+async def result_of(executed: Any) -> Any:
+    """What a driver's `execute` gives, awaited where it has to be: never with SQLite."""
+    return executed if isinstance(executed, sqlite3.Cursor) else await executed
+
+
+# -- As others see it --------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def reading(storage: Storage) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+    """Asks the database by plain SQL, over a connection of its own."""
+    if isinstance(storage, SQLite):
+        connection: Any = sqlite3.connect(storage.path, isolation_level=None, timeout=60)
+    else:
+        assert isinstance(storage, Postgres)
+        connection = psycopg.connect(storage.url, autocommit=True)
+        connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(storage.schema)))
+    try:
+        yield lambda statement: connection.execute(statement).fetchall()
+    finally:
+        connection.close()
+
+
+def balances_in(storage: Storage, table: str = "balances") -> Mapping[str, int]:
+    """What a table or view of balances shows."""
+    with reading(storage) as ask:
+        return {id: balance for id, balance in ask(f'SELECT id, balance FROM "{table}"')}

@@ -1,0 +1,609 @@
+"""Projections: each event once and in order, into tables that plain SQL reads; run, waited for, and told about."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from factfold import (
+    AsyncStore,
+    ConsumerStatus,
+    DefinitionError,
+    NestedExecutionError,
+    Projection,
+    ProjectionContext,
+    ReadModel,
+    RecordedEvent,
+    Store,
+    StoreClosedError,
+    UnsupportedError,
+    stream,
+)
+from factfold.storage.base import Storage
+from factfold.storage.memory import Memory
+from tests.engines import EVERY_ENGINE
+from tests.ledger import Deposited, Opened, Withdrawn, accounts, deposit, open_account, transfer, withdraw
+from tests.looping import store_of
+from tests.racing import eventually, start
+from tests.read_models import balances, balances_in, folded, reading, recording, result_of
+
+ENGINES = EVERY_ENGINE
+
+
+@pytest.fixture
+def store(storage: Storage, flavour: str) -> Iterator[Store]:
+    """A store, of threads or of a loop that runs in the background."""
+    with store_of(flavour, storage) as store:
+        yield store
+
+
+def status_of(store: Store, projection: Projection) -> ConsumerStatus:
+    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
+    return found
+
+
+def only_with_sql(storage: Storage) -> None:
+    if not hasattr(storage, "path") and not hasattr(storage, "schema"):
+        pytest.skip("this storage has no SQL database")
+
+
+# -- Each event once, in order -----------------------------------------------------------------------------------------
+
+
+def test_it_is_given_what_is_there_and_then_what_comes(store: Store, rival: Store, flavour: str) -> None:
+    seen: list[int] = []
+    projection = recording(seen, flavour=flavour)
+    rival.execute(open_account, "ann", "Ann")
+    for _ in range(3):
+        store.execute(deposit, "ann")
+    store.start(projection)
+    store.wait_for(projection, 4)
+    assert seen == [2, 3, 4], "types without a handler are left out"
+    rival.execute(deposit, "bob")
+    receipt = store.execute(withdraw, "ann", 1)
+    store.wait_for(projection, receipt)
+    assert seen == [2, 3, 4, 5, 6]
+    store.stop(projection)
+    rival.execute(deposit, "bob")
+    store.catch_up(projection)
+    assert seen == [2, 3, 4, 5, 6, 7]
+
+
+def test_a_read_model_in_the_same_database(storage: Storage, store: Store, rival: Store, flavour: str) -> None:
+    only_with_sql(storage)
+    projection = balances(flavour=flavour)
+    rival.execute(deposit, "ann", 10)
+    store.start(projection)
+    rival.execute(transfer, "ann", "bob", 4)
+    receipt = store.execute(deposit, "cid", 7)
+    store.wait_for(projection, receipt)
+    assert balances_in(storage) == {"ann": 6, "bob": 4, "cid": 7} == folded(rival)
+    assert balances_in(storage, "balances_v1") == balances_in(storage)
+
+
+def test_a_long_log_is_caught_up_with_in_batches(
+    storage: Storage, store: Store, rival: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.handling.BATCH", 50)
+    monkeypatch.setattr("factfold.feed.FIRST_PAGE", 33)
+
+    def deposit_often(tx: Any) -> None:
+        tx.read(accounts("ann")).append(*[Deposited(1)] * 400)
+
+    for _ in range(3):
+        rival.execute(deposit_often)
+    seen: list[int] = []
+    store.catch_up(recording(seen, flavour=flavour))
+    assert seen == list(range(1, 1201))
+
+
+def test_large_events_make_small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("factfold.consuming.BATCH_BYTES", 1000)
+    sizes: list[int] = []
+    projection = Projection("owners")
+
+    @projection.on_batch
+    def _(events: Sequence[RecordedEvent[Opened]], model: ReadModel[object]) -> None:
+        sizes.append(len(events))
+
+    with Store("memory:") as store:
+        for _ in range(20):
+            store.execute(open_account, "ann", "x" * 300)
+        store.catch_up(projection)
+    assert sum(sizes) == 20
+    assert max(sizes) == 4
+
+
+def test_slow_handlers_are_given_few_events_at_a_time() -> None:
+    """So that nobody waits long for the commit, nor for the end."""
+    sizes: list[int] = []
+    projection = Projection("slow")
+
+    @projection.on_batch
+    def _(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[object]) -> None:
+        sizes.append(len(events))
+        threading.Event().wait(0.01 * len(events))
+
+    with Store("memory:") as store:
+        for _ in range(30):
+            store.execute(deposit, "ann")
+        store.catch_up(projection)
+    assert sizes[0] == 16
+    assert max(sizes[1:]) <= 6
+
+
+def test_only_events_of_a_category_when_it_is_asked_for(store: Store, flavour: str) -> None:
+    @stream("other", initial=0)
+    def others(state: int, event: Deposited) -> int:
+        return state + 1
+
+    def deposit_elsewhere(tx: Any) -> None:
+        tx.read(others("x")).append(Deposited(100))
+
+    seen: list[int] = []
+    projection = recording(seen, flavour=flavour, category="ledger")
+    store.execute(deposit, "ann")
+    store.execute(deposit_elsewhere)
+    store.execute(deposit, "ann")
+    store.catch_up(projection)
+    assert seen == [1, 3]
+
+
+def test_a_handler_of_batches(storage: Storage, store: Store, flavour: str) -> None:
+    only_with_sql(storage)
+    projection = Projection("totals")
+
+    def values(events: Sequence[RecordedEvent[Any]]) -> list[tuple[int, int]]:
+        return [(each.position, each.event.amount) for each in events]
+
+    if flavour == "threads":
+
+        @projection.setup
+        def _(model: ReadModel[Any]) -> None:
+            model.connection.execute(f"CREATE TABLE {model.table('totals')} (position bigint, amount bigint)")
+
+        @projection.on_batch
+        def _(events: Sequence[RecordedEvent[Deposited | Withdrawn]], model: ReadModel[Any]) -> None:
+            rows = ", ".join(map(str, values(events)))
+            model.connection.execute(f"INSERT INTO {model.table('totals')} VALUES {rows}")
+    else:
+
+        @projection.setup
+        async def _(model: ReadModel[Any]) -> None:
+            table = model.table("totals")
+            await result_of(model.connection.execute(f"CREATE TABLE {table} (position bigint, amount bigint)"))
+
+        @projection.on_batch
+        async def _(events: Sequence[RecordedEvent[Deposited | Withdrawn]], model: ReadModel[Any]) -> None:
+            rows = ", ".join(map(str, values(events)))
+            await result_of(model.connection.execute(f"INSERT INTO {model.table('totals')} VALUES {rows}"))
+
+    for amount in range(1, 40):
+        store.execute(deposit, "ann", amount)
+    store.execute(withdraw, "ann", 5)
+    store.catch_up(projection)
+    with reading(storage) as ask:
+        assert ask("SELECT count(*), sum(amount), max(position) FROM totals") == [(40, 785, 40)]
+
+
+def test_namespaces_have_read_models_of_their_own(storage: Storage, flavour: str) -> None:
+    only_with_sql(storage)
+    projection = balances(flavour=flavour)
+    with store_of(flavour, storage) as store, store_of(flavour, storage, namespace="tenant") as tenant:
+        store.execute(deposit, "ann", 1)
+        tenant.execute(deposit, "ann", 2)
+        store.catch_up(projection)
+        tenant.catch_up(projection)
+    assert balances_in(storage) == {"ann": 1}
+    assert balances_in(storage, "tenant_balances") == {"ann": 2}
+
+
+# -- What a handler is given, and what it may not ----------------------------------------------------------------------
+
+
+def test_a_handler_knows_the_event_as_recorded(store: Store, flavour: str) -> None:
+    found: list[Any] = []
+    projection = recording([], flavour=flavour, hook=lambda event, recorded: found.append(recorded))
+    receipt = store.execute(deposit, "ann", 5)
+    store.catch_up(projection)
+    assert found == list(receipt.events)
+
+
+def test_there_is_no_connection_where_there_is_no_sql_database() -> None:
+    projection = Projection("balances")
+    errors: list[Exception] = []
+
+    @projection.on
+    def _(event: Deposited, context: ProjectionContext[sqlite3.Connection]) -> None:
+        try:
+            context.connection.execute("SELECT 1")
+        except UnsupportedError as error:
+            errors.append(error)
+
+    with Store("memory:") as store:
+        store.execute(deposit, "ann")
+        store.catch_up(projection)
+    assert "has no SQL database for a read model" in str(errors[0])
+
+
+def test_setup_is_called_once_also_where_there_is_no_sql_database(flavour: str) -> None:
+    calls: list[str] = []
+    projection = Projection("index")
+
+    @projection.setup
+    def _(model: ReadModel[object]) -> None:
+        calls.append("setup")
+
+    @projection.on
+    def _(event: Deposited, context: ProjectionContext[object]) -> None:
+        calls.append("event")
+
+    with store_of(flavour, Memory()) as store:
+        store.execute(deposit, "ann")
+        store.catch_up(projection)
+        store.execute(deposit, "ann")
+        store.catch_up(projection)
+    assert calls == ["setup", "event", "event"]
+
+
+def test_a_table_that_is_not_named_is_refused() -> None:
+    projection = balances(tables=["balances", "owners"])
+    assert projection.physical("owners", "default") == "owners_v1"
+    with pytest.raises(DefinitionError, match="has no table 'other' but balances, owners"):
+        projection.physical("other", "default")
+
+
+def test_no_store_is_used_inside_of_a_handler(storage: Storage, store: Store, flavour: str) -> None:
+    """It would wait for the transaction in which it is called."""
+    raised: list[Exception] = []
+    with Store(storage) as other:
+
+        def use_stores(event: object, recorded: object) -> None:
+            for call in (lambda: other.execute(deposit, "bob"), other.head, other.projections):
+                try:
+                    call()
+                except NestedExecutionError as error:
+                    raised.append(error)
+
+        store.execute(deposit, "ann")
+        store.catch_up(recording([], hook=use_stores, flavour=flavour))
+        assert len(raised) == 3
+        assert other.head() == 1, "outside it can be used"
+
+
+# -- Running -----------------------------------------------------------------------------------------------------------
+
+
+def test_run_stays_until_it_is_stopped(store: Store, flavour: str) -> None:
+    seen: list[int] = []
+    projection = recording(seen, flavour=flavour)
+    running = start(lambda: store.run(projection))
+    receipt = store.execute(deposit, "ann")
+    store.wait_for(projection, receipt)
+    assert not running.ended
+    store.stop(projection)
+    assert running.error() is None
+    assert seen == [1]
+
+
+def test_run_ends_when_the_store_is_closed(storage: Storage) -> None:
+    store = Store(storage)
+    store.execute(deposit, "ann")
+    projection = recording([])
+    running = start(lambda: store.run(projection))
+    store.wait_for(projection, 1)
+    store.close()
+    assert running.error() is None
+    with pytest.raises(StoreClosedError):
+        store.start(projection)
+
+
+def test_what_was_given_back_is_taken_over_at_once(storage: Storage, flavour: str) -> None:
+    """A lease is not waited for when its owner has stopped in good order."""
+    seen: list[int] = []
+    projection = recording(seen, lease=1000.0, flavour=flavour)
+    for number in range(1, 4):
+        with store_of(flavour, storage) as store:
+            receipt = store.execute(deposit, "ann")
+            store.start(projection)
+            store.wait_for(projection, receipt)
+            assert seen == list(range(1, number + 1))
+
+
+def test_of_two_stores_one_runs_it_and_the_other_takes_over(storage: Storage, store: Store, flavour: str) -> None:
+    seen: list[int] = []
+    projection = recording(seen, flavour=flavour)
+    with Store(storage) as other:
+        running_here, running_there = recording(seen, flavour=flavour), recording(seen)
+        store.start(running_here)
+        store.wait_for(projection, store.execute(deposit, "ann"))
+        other.start(running_there)
+        eventually(lambda: status_of(other, running_there).state == "waiting")
+        store.wait_for(projection, other.execute(deposit, "ann"))
+        assert status_of(store, projection).state == "live"
+        store.stop()
+        other.wait_for(running_there, other.execute(deposit, "ann"))
+        assert status_of(store, projection).state == "running"
+    assert seen == [1, 2, 3]
+
+
+def test_catching_up_waits_for_whoever_runs_it(storage: Storage, store: Store, flavour: str) -> None:
+    seen: list[int] = []
+    with Store(storage) as other:
+        other.start(recording(seen))
+        other.wait_for(recording([]), other.execute(deposit, "ann"))
+        store.execute(deposit, "ann")
+        store.execute(open_account, "ann", "Ann")
+        store.catch_up(recording(seen, flavour=flavour))
+        assert seen == [1, 2]
+
+
+def test_catching_up_comes_to_an_end_while_others_write_on(storage: Storage) -> None:
+    stop = threading.Event()
+    with Store(storage) as store, Store(storage) as other:
+
+        def write() -> None:
+            while not stop.is_set():
+                other.execute(deposit, "ann")
+
+        writer = start(write)
+        eventually(lambda: store.head() > 10)
+        head = store.head()
+        seen: list[int] = []
+        slow = recording(seen, hook=lambda event, recorded: time.sleep(1e-4))
+        start(store.catch_up, slow).result()
+        stop.set()
+        writer.result()
+    assert len(seen) >= head
+
+
+def test_catching_up_reaches_what_others_have_written_before_the_call(
+    storage: Storage, store: Store, flavour: str
+) -> None:
+    """Also when the store believes, from what it has heard, that it has come to the end."""
+    seen: list[int] = []
+    projection = recording(seen, flavour=flavour)
+    with Store(storage) as other:
+        store.start(recording([], "listens", flavour=flavour))
+        for number in range(1, 20):
+            other.execute(deposit, "ann")
+            store.catch_up(projection)
+            assert seen == list(range(1, number + 1))
+
+
+def test_what_is_run_here_already_is_refused(store: Store, flavour: str) -> None:
+    projection = recording([], flavour=flavour)
+    store.start(projection)
+    with pytest.raises(ValueError, match="is being run by this store already"):
+        store.start(recording([], flavour=flavour))
+    with pytest.raises(ValueError, match="is being run by this store already"):
+        store.start(recording([], "twice", flavour=flavour), recording([], "twice", flavour=flavour))
+    store.stop(projection)
+    store.start(projection)
+
+
+@pytest.mark.parametrize("wrong", [None, "balances", recording])
+def test_what_is_no_consumer_is_refused(wrong: Any) -> None:
+    with Store("memory:") as store:
+        with pytest.raises(TypeError, match="neither a Projection nor a Reaction"):
+            store.run(wrong)
+        with pytest.raises(ValueError, match="Nothing to run"):
+            store.run()
+
+
+def test_many_consumers_of_one_store(storage: Storage, store: Store, flavour: str) -> None:
+    """A hundred, each with what it is to get."""
+    if hasattr(storage, "schema"):
+        pytest.skip("a hundred connections are more than a server has by default")
+    seen: list[list[int]] = [[] for _ in range(100)]
+    projections = [recording(mine, f"p{number}", flavour=flavour) for number, mine in enumerate(seen)]
+    store.start(*projections)
+    for _ in range(5):
+        store.execute(deposit, "ann")
+    for projection in projections:
+        store.wait_for(projection, 5)
+    assert seen == [[1, 2, 3, 4, 5]] * 100
+    store.stop()
+
+
+# -- Waiting, and how they are -----------------------------------------------------------------------------------------
+
+
+def test_waiting_for_a_position_that_another_process_brings(storage: Storage, store: Store, flavour: str) -> None:
+    """What a projection does not handle need not be waited for, whether or not its checkpoint has passed it."""
+    seen: list[int] = []
+    with Store(storage) as other:
+        other.start(recording(seen))
+        receipt = store.execute(deposit, "ann")
+        store.wait_for(recording([], flavour=flavour), receipt)
+        assert seen == [1]
+        for _ in range(3):
+            receipt = store.execute(open_account, "ann", "Ann")
+            began = time.monotonic()
+            store.wait_for(recording([], flavour=flavour), receipt)
+            assert time.monotonic() - began < 0.4, "it did not wait until all was quiet"
+
+
+def test_waiting_is_over_only_when_the_event_was_handled(store: Store, rival: Store, flavour: str) -> None:
+    for _ in range(50):
+        rival.execute(deposit, "ann")
+    seen: list[int] = []
+    slow = recording(seen, hook=lambda event, recorded: time.sleep(1e-3), flavour=flavour)
+    store.start(slow)
+    for position in (3, 20, 50):
+        store.wait_for(slow, position)
+        assert len(seen) >= position
+
+
+def test_what_nobody_runs_is_waited_for_in_vain(store: Store, flavour: str) -> None:
+    projection = recording([], flavour=flavour)
+    receipt = store.execute(deposit, "ann")
+    with pytest.raises(TimeoutError, match=r"projection seen .* has not come to position 1 within 0.05 seconds"):
+        store.wait_for(projection, receipt, timeout=0.05)
+    store.wait_for(projection, None, timeout=0.05)
+    store.wait_for(projection, 0, timeout=0.05)
+    with pytest.raises(ValueError, match="position"):
+        store.wait_for(projection, -1)
+
+
+def test_statuses_tell_how_far_each_is(storage: Storage, store: Store, flavour: str) -> None:
+    projection = recording([], flavour=flavour)
+    assert store.projections() == ()
+    store.execute(deposit, "ann")
+    store.catch_up(projection)
+    status = status_of(store, projection)
+    assert (status.kind, status.name, status.version, status.state) == ("projection", "seen", 1, "stopped")
+    assert (status.position, status.lag_events, status.lag_seconds, status.parked) == (1, 0, 0.0, 0)
+    assert status.serving
+    assert status.error == ""
+    for _ in range(3):
+        store.execute(deposit, "ann")
+    eventually(lambda: status_of(store, projection).lag_seconds > 0.01)
+    assert status_of(store, projection).lag_events == 3
+    store.start(projection)
+    store.wait_for(projection, 4)
+    eventually(lambda: status_of(store, projection).state == "live")
+    with Store(storage) as other:
+        eventually(lambda: status_of(other, projection).position == 4)
+        assert status_of(other, projection).state == "running"
+
+
+def test_a_checkpoint_passes_over_what_is_not_for_its_projection(
+    storage: Storage, store: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others come all the time, too: or the lag would be nothing but an alarm without a reason."""
+    monkeypatch.setattr("factfold.consuming.LOOK", 0.05)
+    stop = threading.Event()
+    projection = recording([], flavour=flavour)
+    with Store(storage) as other:
+
+        def write() -> None:
+            while not stop.is_set():
+                other.execute(open_account, "ann", "Ann")
+                stop.wait(0.01)
+
+        store.start(projection)
+        writer = start(write)
+        eventually(lambda: other.head() > 5)
+        eventually(lambda: status_of(other, projection).position > 5)
+        stop.set()
+        writer.result()
+
+
+# -- Definitions -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": ""}, "cannot be the name of a projection"),
+        ({"name": "a/b"}, "cannot be the name of a projection"),
+        ({"name": "x" * 65}, "cannot be the name of a projection"),
+        ({"name": "a", "version": 0}, "version is a whole number above 0"),
+        ({"name": "a", "version": True}, "version is a whole number above 0"),
+        ({"name": "a", "tables": ["a b"]}, "cannot be a table"),
+        ({"name": "a", "on_error": "skip"}, "on_error is 'stop' or 'park'"),
+        ({"name": "a", "lease": 0}, "lease is a number of seconds above 0"),
+        ({"name": "a", "patience": -1.0}, "patience is a number of seconds above 0"),
+    ],
+)
+def test_what_cannot_be_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        Projection(**arguments)
+
+
+def without_annotation(projection: Projection) -> None:
+    @projection.on
+    def _(event, context) -> None: ...  # type: ignore[no-untyped-def]
+
+
+def overlapping(projection: Projection) -> None:
+    @projection.on
+    def _(event: Deposited | Opened, context: ProjectionContext[object]) -> None: ...
+
+    @projection.on
+    def _(event: Opened, context: ProjectionContext[object]) -> None: ...
+
+
+def batch_beside_others(projection: Projection) -> None:
+    @projection.on
+    def _(event: Deposited, context: ProjectionContext[object]) -> None: ...
+
+    @projection.on_batch
+    def _(events: Sequence[RecordedEvent[Opened]], model: ReadModel[object]) -> None: ...
+
+
+def others_beside_a_batch(projection: Projection) -> None:
+    @projection.on_batch
+    def _(events: Sequence[RecordedEvent[Opened]], model: ReadModel[object]) -> None: ...
+
+    @projection.on
+    def _(event: Deposited, context: ProjectionContext[object]) -> None: ...
+
+
+def batch_of_one(projection: Projection) -> None:
+    @projection.on_batch
+    def _(event: Deposited, model: ReadModel[object]) -> None: ...  # type: ignore[arg-type]
+
+
+def two_setups(projection: Projection) -> None:
+    @projection.setup
+    def _(model: ReadModel[object]) -> None: ...
+
+    @projection.setup
+    def _(model: ReadModel[object]) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("define", "message"),
+    [
+        (without_annotation, "has no annotation"),
+        (overlapping, "for Opened projection p .* has .* already"),
+        (batch_beside_others, "the only one of its projection"),
+        (others_beside_a_batch, "the only one of its projection"),
+        (batch_of_one, "annotated as Sequence"),
+        (two_setups, "is set up by .* already"),
+    ],
+)
+def test_handlers_that_cannot_work_are_refused(define: Callable[[Projection], None], message: str) -> None:
+    with pytest.raises(DefinitionError, match=message):
+        define(Projection("p"))
+
+
+def test_a_projection_without_handlers_is_refused() -> None:
+    with Store("memory:") as store, pytest.raises(DefinitionError, match="has no handler"):
+        store.run(Projection("p"))
+
+
+def test_async_functions_are_refused_by_a_store() -> None:
+    handler = recording([], flavour="loop")
+    setup = Projection("p")
+
+    @setup.setup
+    async def make(model: ReadModel[object]) -> None: ...
+
+    @setup.on
+    def _(event: Deposited, context: ProjectionContext[object]) -> None: ...
+
+    with Store("memory:") as store:
+        for projection in (handler, setup):
+            with pytest.raises(DefinitionError, match="is `async def`"):
+                store.run(projection)
+        assert store.projections() == ()
+
+
+async def test_async_projections_of_an_async_store(storage: Storage) -> None:
+    """As a user writes it."""
+    seen: list[int] = []
+    projection = recording(seen, flavour="loop")
+    async with AsyncStore(storage) as store:
+        await store.start(projection)
+        receipt = await store.execute(deposit, "ann")
+        await store.wait_for(projection, receipt)
+        assert seen == [1]
+        assert [status.state for status in await store.projections()] == ["live"]
