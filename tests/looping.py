@@ -77,10 +77,10 @@ class LoopStore:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
 
-        async def call(*args: Any) -> Any:
-            return await method(*args)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await method(*args, **kwargs)
 
-        return lambda *args: self._loop.run(call(*args))
+        return lambda *args, **kwargs: self._loop.run(call(*args, **kwargs))
 
 
 @contextmanager

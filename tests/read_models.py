@@ -5,10 +5,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psycopg
-from psycopg import sql
 
 from factfold import Projection, ProjectionContext, ReadModel, RecordedEvent, Store
 from factfold.storage.base import Storage
@@ -77,7 +77,7 @@ def balances(
 
         @projection.setup
         def _(model: ReadModel[Any]) -> None:
-            model.connection.execute(f"CREATE TABLE {model.table('balances')} (id text PRIMARY KEY, balance bigint)")
+            model.connection.execute(create(model))
 
         @projection.on
         def _(event: Money, context: ProjectionContext[Any]) -> None:
@@ -88,11 +88,7 @@ def balances(
 
         @projection.setup
         async def _(model: ReadModel[Any]) -> None:
-            await result_of(
-                model.connection.execute(
-                    f"CREATE TABLE {model.table('balances')} (id text PRIMARY KEY, balance bigint)"
-                )
-            )
+            await result_of(model.connection.execute(create(model)))
 
         @projection.on
         async def _(event: Money, context: ProjectionContext[Any]) -> None:
@@ -103,15 +99,19 @@ def balances(
     return projection
 
 
+def create(model: ReadModel[Any]) -> str:
+    """The statement that makes the table of balances."""
+    return f"CREATE TABLE {model.table('balances')} (id text PRIMARY KEY, balance bigint)"
+
+
 def upsert(model: ReadModel[Any], id: str, amount: int, factor: int = 1) -> tuple[Any, tuple[Any, ...]]:
     """The statement that adds to a balance, and its values, for whichever driver."""
     mark = "?" if isinstance(model.connection, sqlite3.Connection) else "%s"
-    table = model.table("balances")
-    return (
-        f"INSERT INTO {table} AS old VALUES ({mark}, {mark}) "
-        "ON CONFLICT (id) DO UPDATE SET balance = old.balance + excluded.balance",
-        (id, factor * amount),
+    statement = (
+        f"INSERT INTO {model.table('balances')} AS old VALUES ({mark}, {mark}) "
+        "ON CONFLICT (id) DO UPDATE SET balance = old.balance + excluded.balance"
     )
+    return statement, (id, factor * amount)
 
 
 async def result_of(executed: Any) -> Any:
@@ -122,15 +122,22 @@ async def result_of(executed: Any) -> Any:
 # -- As others see it --------------------------------------------------------------------------------------------------
 
 
+def placed(storage: Storage) -> Storage:
+    """The same storage, with read models of its own: in PostgreSQL they are where the search path says."""
+    if isinstance(storage, Postgres):
+        return replace(storage, url=f"{storage.url}?options=-c%20search_path%3D{storage.schema}")
+    return storage
+
+
 @contextmanager
-def reading(storage: Storage) -> Iterator[Callable[[str], list[tuple[Any, ...]]]]:
+def reading(storage: Storage) -> Iterator[Callable[[str], list[Any]]]:
     """Asks the database by plain SQL, over a connection of its own."""
+    connection: Any
     if isinstance(storage, SQLite):
-        connection: Any = sqlite3.connect(storage.path, isolation_level=None, timeout=60)
+        connection = sqlite3.connect(storage.path, isolation_level=None, timeout=60)
     else:
         assert isinstance(storage, Postgres)
         connection = psycopg.connect(storage.url, autocommit=True)
-        connection.execute(sql.SQL("SET search_path TO {}").format(sql.Identifier(storage.schema)))
     try:
         yield lambda statement: connection.execute(statement).fetchall()
     finally:
@@ -140,4 +147,5 @@ def reading(storage: Storage) -> Iterator[Callable[[str], list[tuple[Any, ...]]]
 def balances_in(storage: Storage, table: str = "balances") -> Mapping[str, int]:
     """What a table or view of balances shows."""
     with reading(storage) as ask:
-        return {id: balance for id, balance in ask(f'SELECT id, balance FROM "{table}"')}
+        rows: list[tuple[str, int]] = ask(f'SELECT id, balance FROM "{table}"')
+        return dict(rows)

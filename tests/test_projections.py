@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 
 from factfold import (
     AsyncStore,
-    ConsumerStatus,
     DefinitionError,
     NestedExecutionError,
     Projection,
@@ -20,7 +18,6 @@ from factfold import (
     ReadModel,
     RecordedEvent,
     Store,
-    StoreClosedError,
     UnsupportedError,
     stream,
 )
@@ -29,10 +26,15 @@ from factfold.storage.memory import Memory
 from tests.engines import EVERY_ENGINE
 from tests.ledger import Deposited, Opened, Withdrawn, accounts, deposit, open_account, transfer, withdraw
 from tests.looping import store_of
-from tests.racing import eventually, start
-from tests.read_models import balances, balances_in, folded, reading, recording, result_of
+from tests.read_models import balances, balances_in, folded, placed, reading, recording, result_of
 
 ENGINES = EVERY_ENGINE
+
+
+@pytest.fixture
+def storage(storage: Storage) -> Storage:
+    """The test's storage, with read models of its own."""
+    return placed(storage)
 
 
 @pytest.fixture
@@ -42,14 +44,11 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
         yield store
 
 
-def status_of(store: Store, projection: Projection) -> ConsumerStatus:
-    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
-    return found
-
-
 def only_with_sql(storage: Storage) -> None:
-    if not hasattr(storage, "path") and not hasattr(storage, "schema"):
-        pytest.skip("this storage has no SQL database")
+    engine = storage.open()
+    engine.close()
+    if not engine.capabilities.transactions:
+        pytest.skip("this storage has no transactions for read models")
 
 
 # -- Each event once, in order -----------------------------------------------------------------------------------------
@@ -108,7 +107,7 @@ def test_large_events_make_small_batches(monkeypatch: pytest.MonkeyPatch) -> Non
     projection = Projection("owners")
 
     @projection.on_batch
-    def _(events: Sequence[RecordedEvent[Opened]], model: ReadModel[object]) -> None:
+    def handle(events: Sequence[RecordedEvent[Opened]], model: ReadModel[object]) -> None:
         sizes.append(len(events))
 
     with Store("memory:") as store:
@@ -125,7 +124,7 @@ def test_slow_handlers_are_given_few_events_at_a_time() -> None:
     projection = Projection("slow")
 
     @projection.on_batch
-    def _(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[object]) -> None:
+    def handle(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[object]) -> None:
         sizes.append(len(events))
         threading.Event().wait(0.01 * len(events))
 
@@ -276,225 +275,6 @@ def test_no_store_is_used_inside_of_a_handler(storage: Storage, store: Store, fl
         assert other.head() == 1, "outside it can be used"
 
 
-# -- Running -----------------------------------------------------------------------------------------------------------
-
-
-def test_run_stays_until_it_is_stopped(store: Store, flavour: str) -> None:
-    seen: list[int] = []
-    projection = recording(seen, flavour=flavour)
-    running = start(lambda: store.run(projection))
-    receipt = store.execute(deposit, "ann")
-    store.wait_for(projection, receipt)
-    assert not running.ended
-    store.stop(projection)
-    assert running.error() is None
-    assert seen == [1]
-
-
-def test_run_ends_when_the_store_is_closed(storage: Storage) -> None:
-    store = Store(storage)
-    store.execute(deposit, "ann")
-    projection = recording([])
-    running = start(lambda: store.run(projection))
-    store.wait_for(projection, 1)
-    store.close()
-    assert running.error() is None
-    with pytest.raises(StoreClosedError):
-        store.start(projection)
-
-
-def test_what_was_given_back_is_taken_over_at_once(storage: Storage, flavour: str) -> None:
-    """A lease is not waited for when its owner has stopped in good order."""
-    seen: list[int] = []
-    projection = recording(seen, lease=1000.0, flavour=flavour)
-    for number in range(1, 4):
-        with store_of(flavour, storage) as store:
-            receipt = store.execute(deposit, "ann")
-            store.start(projection)
-            store.wait_for(projection, receipt)
-            assert seen == list(range(1, number + 1))
-
-
-def test_of_two_stores_one_runs_it_and_the_other_takes_over(storage: Storage, store: Store, flavour: str) -> None:
-    seen: list[int] = []
-    projection = recording(seen, flavour=flavour)
-    with Store(storage) as other:
-        running_here, running_there = recording(seen, flavour=flavour), recording(seen)
-        store.start(running_here)
-        store.wait_for(projection, store.execute(deposit, "ann"))
-        other.start(running_there)
-        eventually(lambda: status_of(other, running_there).state == "waiting")
-        store.wait_for(projection, other.execute(deposit, "ann"))
-        assert status_of(store, projection).state == "live"
-        store.stop()
-        other.wait_for(running_there, other.execute(deposit, "ann"))
-        assert status_of(store, projection).state == "running"
-    assert seen == [1, 2, 3]
-
-
-def test_catching_up_waits_for_whoever_runs_it(storage: Storage, store: Store, flavour: str) -> None:
-    seen: list[int] = []
-    with Store(storage) as other:
-        other.start(recording(seen))
-        other.wait_for(recording([]), other.execute(deposit, "ann"))
-        store.execute(deposit, "ann")
-        store.execute(open_account, "ann", "Ann")
-        store.catch_up(recording(seen, flavour=flavour))
-        assert seen == [1, 2]
-
-
-def test_catching_up_comes_to_an_end_while_others_write_on(storage: Storage) -> None:
-    stop = threading.Event()
-    with Store(storage) as store, Store(storage) as other:
-
-        def write() -> None:
-            while not stop.is_set():
-                other.execute(deposit, "ann")
-
-        writer = start(write)
-        eventually(lambda: store.head() > 10)
-        head = store.head()
-        seen: list[int] = []
-        slow = recording(seen, hook=lambda event, recorded: time.sleep(1e-4))
-        start(store.catch_up, slow).result()
-        stop.set()
-        writer.result()
-    assert len(seen) >= head
-
-
-def test_catching_up_reaches_what_others_have_written_before_the_call(
-    storage: Storage, store: Store, flavour: str
-) -> None:
-    """Also when the store believes, from what it has heard, that it has come to the end."""
-    seen: list[int] = []
-    projection = recording(seen, flavour=flavour)
-    with Store(storage) as other:
-        store.start(recording([], "listens", flavour=flavour))
-        for number in range(1, 20):
-            other.execute(deposit, "ann")
-            store.catch_up(projection)
-            assert seen == list(range(1, number + 1))
-
-
-def test_what_is_run_here_already_is_refused(store: Store, flavour: str) -> None:
-    projection = recording([], flavour=flavour)
-    store.start(projection)
-    with pytest.raises(ValueError, match="is being run by this store already"):
-        store.start(recording([], flavour=flavour))
-    with pytest.raises(ValueError, match="is being run by this store already"):
-        store.start(recording([], "twice", flavour=flavour), recording([], "twice", flavour=flavour))
-    store.stop(projection)
-    store.start(projection)
-
-
-@pytest.mark.parametrize("wrong", [None, "balances", recording])
-def test_what_is_no_consumer_is_refused(wrong: Any) -> None:
-    with Store("memory:") as store:
-        with pytest.raises(TypeError, match="neither a Projection nor a Reaction"):
-            store.run(wrong)
-        with pytest.raises(ValueError, match="Nothing to run"):
-            store.run()
-
-
-def test_many_consumers_of_one_store(storage: Storage, store: Store, flavour: str) -> None:
-    """A hundred, each with what it is to get."""
-    if hasattr(storage, "schema"):
-        pytest.skip("a hundred connections are more than a server has by default")
-    seen: list[list[int]] = [[] for _ in range(100)]
-    projections = [recording(mine, f"p{number}", flavour=flavour) for number, mine in enumerate(seen)]
-    store.start(*projections)
-    for _ in range(5):
-        store.execute(deposit, "ann")
-    for projection in projections:
-        store.wait_for(projection, 5)
-    assert seen == [[1, 2, 3, 4, 5]] * 100
-    store.stop()
-
-
-# -- Waiting, and how they are -----------------------------------------------------------------------------------------
-
-
-def test_waiting_for_a_position_that_another_process_brings(storage: Storage, store: Store, flavour: str) -> None:
-    """What a projection does not handle need not be waited for, whether or not its checkpoint has passed it."""
-    seen: list[int] = []
-    with Store(storage) as other:
-        other.start(recording(seen))
-        receipt = store.execute(deposit, "ann")
-        store.wait_for(recording([], flavour=flavour), receipt)
-        assert seen == [1]
-        for _ in range(3):
-            receipt = store.execute(open_account, "ann", "Ann")
-            began = time.monotonic()
-            store.wait_for(recording([], flavour=flavour), receipt)
-            assert time.monotonic() - began < 0.4, "it did not wait until all was quiet"
-
-
-def test_waiting_is_over_only_when_the_event_was_handled(store: Store, rival: Store, flavour: str) -> None:
-    for _ in range(50):
-        rival.execute(deposit, "ann")
-    seen: list[int] = []
-    slow = recording(seen, hook=lambda event, recorded: time.sleep(1e-3), flavour=flavour)
-    store.start(slow)
-    for position in (3, 20, 50):
-        store.wait_for(slow, position)
-        assert len(seen) >= position
-
-
-def test_what_nobody_runs_is_waited_for_in_vain(store: Store, flavour: str) -> None:
-    projection = recording([], flavour=flavour)
-    receipt = store.execute(deposit, "ann")
-    with pytest.raises(TimeoutError, match=r"projection seen .* has not come to position 1 within 0.05 seconds"):
-        store.wait_for(projection, receipt, timeout=0.05)
-    store.wait_for(projection, None, timeout=0.05)
-    store.wait_for(projection, 0, timeout=0.05)
-    with pytest.raises(ValueError, match="position"):
-        store.wait_for(projection, -1)
-
-
-def test_statuses_tell_how_far_each_is(storage: Storage, store: Store, flavour: str) -> None:
-    projection = recording([], flavour=flavour)
-    assert store.projections() == ()
-    store.execute(deposit, "ann")
-    store.catch_up(projection)
-    status = status_of(store, projection)
-    assert (status.kind, status.name, status.version, status.state) == ("projection", "seen", 1, "stopped")
-    assert (status.position, status.lag_events, status.lag_seconds, status.parked) == (1, 0, 0.0, 0)
-    assert status.serving
-    assert status.error == ""
-    for _ in range(3):
-        store.execute(deposit, "ann")
-    eventually(lambda: status_of(store, projection).lag_seconds > 0.01)
-    assert status_of(store, projection).lag_events == 3
-    store.start(projection)
-    store.wait_for(projection, 4)
-    eventually(lambda: status_of(store, projection).state == "live")
-    with Store(storage) as other:
-        eventually(lambda: status_of(other, projection).position == 4)
-        assert status_of(other, projection).state == "running"
-
-
-def test_a_checkpoint_passes_over_what_is_not_for_its_projection(
-    storage: Storage, store: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While others come all the time, too: or the lag would be nothing but an alarm without a reason."""
-    monkeypatch.setattr("factfold.consuming.LOOK", 0.05)
-    stop = threading.Event()
-    projection = recording([], flavour=flavour)
-    with Store(storage) as other:
-
-        def write() -> None:
-            while not stop.is_set():
-                other.execute(open_account, "ann", "Ann")
-                stop.wait(0.01)
-
-        store.start(projection)
-        writer = start(write)
-        eventually(lambda: other.head() > 5)
-        eventually(lambda: status_of(other, projection).position > 5)
-        stop.set()
-        writer.result()
-
-
 # -- Definitions -------------------------------------------------------------------------------------------------------
 
 
@@ -547,8 +327,8 @@ def others_beside_a_batch(projection: Projection) -> None:
 
 
 def batch_of_one(projection: Projection) -> None:
-    @projection.on_batch
-    def _(event: Deposited, model: ReadModel[object]) -> None: ...  # type: ignore[arg-type]
+    @projection.on_batch  # type: ignore[arg-type]  # that is what is to be refused
+    def _(event: Deposited, model: ReadModel[object]) -> None: ...
 
 
 def two_setups(projection: Projection) -> None:
