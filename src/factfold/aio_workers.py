@@ -42,13 +42,15 @@ class AsyncWorker:
         consumption = self.consumption
         try:
             await run_async(consumption.steps(), self._log, self._rest)
-        except asyncio.CancelledError as error:
-            if self.task.cancelling():
+        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+            consumption.fail(error)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self.task.cancelling():
                 consumption.state = "stopped"
                 raise
             consumption.fail(RuntimeError(f"its handler raised {error!r}"))
-        except Exception as error:  # noqa: BLE001 - nobody else would hear of it
-            consumption.fail(error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
+                raise
         finally:
             self._pump.leave(consumption)
             await self._give_back()

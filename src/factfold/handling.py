@@ -218,11 +218,10 @@ class Handling:
             else:
                 self.state = "catching up"
                 return
-        cause = failed.__cause__
-        yield from self._give_up(published, cause if isinstance(cause, Exception) else failed)
+        yield from self._give_up(published, failed.__cause__ or failed)
         self.state = "catching up"
 
-    def _give_up(self, published: Published, error: Exception) -> Errands[None]:
+    def _give_up(self, published: Published, error: BaseException) -> Errands[None]:
         """An event cannot be handled: parks it, or raises ConsumerStoppedError."""
         failure = failure_of(error, published.head.position, published.stored.type)
         if self.consumer.on_error == "stop":

@@ -55,7 +55,7 @@ class Runner(ABC):
             DefinitionError: one of them is not for this store, or has handlers other than it was built by.
             ValueError: one of them is being run by this store already.
         """
-        self._wait_for_all(self._run_all(consumers))
+        self._run_to_the_end(consumers, None)
 
     def catch_up(self, *consumers: AnyConsumer) -> None:
         """Runs projections and reactions until they have done what is in the log now. Does I/O.
@@ -63,7 +63,7 @@ class Runner(ABC):
         Raises as `run`.
         """
         head = self._crewed().log.head().position
-        self._wait_for_all(self._run_all(consumers, until=head))
+        self._run_to_the_end(consumers, head)
 
     def start(self, *consumers: AnyConsumer) -> None:
         """Runs projections and reactions in the background, each in a thread, until `stop` or `close`. Does I/O.
@@ -170,11 +170,18 @@ class Runner(ABC):
         for projection in crew.follow(inline.missing()):
             head = crew.log.head().position
             workers = crew.start([crew.consumption(projection, place, head)])
-            workers[0].thread.join()
+            workers[0].ended.wait()
             if projection in crew.follow(inline.missing()):  # nobody else was faster
                 raise_failed([worker.consumption for worker in workers])
                 crew.follow(inline.activate(projection, crew.inside))
         crew.accompany(inline)
+
+    def _run_to_the_end(self, consumers: Sequence[AnyConsumer], until: int | None) -> None:
+        try:
+            self._wait_for_all(self._run_all(consumers, until))
+        except KeyboardInterrupt:
+            self._crewed().stop(consumers)  # it may have come before anybody waited for them
+            raise
 
     def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[Worker]:
         refuse_inside_command()
@@ -186,8 +193,7 @@ class Runner(ABC):
     def _wait_for_all(self, workers: Sequence[Worker]) -> None:
         try:
             for worker in workers:
-                while worker.thread.is_alive():
-                    worker.thread.join(0.5)
+                worker.ended.wait()
         finally:
             self._crewed().leave(workers)
         raise_failed([worker.consumption for worker in workers])

@@ -27,17 +27,31 @@ LEAVING = 10.0
 
 
 class Worker:
-    """A consumer in a thread of its own."""
+    """A consumer in a thread of its own; `ended` is set at its end.
+
+    The thread itself is not joined: where Ctrl-C interrupts that, Python 3.11 and 3.12 take it for dead.
+    """
 
     def __init__(self, consumption: Consumption, log: Log, pump: Pump) -> None:
         self.consumption = consumption
-        self.thread = threading.Thread(target=self._run, name=f"factfold {consumption.consumer.key}", daemon=True)
+        self.ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"factfold {consumption.consumer.key}", daemon=True)
         self._log = log
         self._pump = pump
 
     def start(self) -> None:
         self._pump.listen(self.consumption)
-        self.thread.start()
+        self._thread.start()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its thread was started, and has not ended."""
+        return self._thread.ident is not None and not self.ended.is_set()
+
+    @property
+    def is_me(self) -> bool:
+        """Whether this is called from its thread: by a handler."""
+        return self._thread is threading.current_thread()
 
     def tell_to_stop(self) -> None:
         """It ends after the handler that is being called."""
@@ -52,7 +66,10 @@ class Worker:
             consumption.fail(error if isinstance(error, Exception) else RuntimeError(f"its handler raised {error!r}"))
         finally:
             self._pump.leave(consumption)
-            self._give_back()
+            try:
+                self._give_back()
+            finally:
+                self.ended.set()
 
     def _give_back(self) -> None:
         try:
@@ -136,7 +153,7 @@ class Crew:
             keys = [worker.consumption.consumer.key for worker in workers]
             for index, key in enumerate(keys):
                 known = self._workers.get(key)
-                if key in keys[:index] or (known is not None and known.thread.is_alive()):
+                if key in keys[:index] or (known is not None and known.is_running):
                     raise ValueError(f"{consumptions[index].name} is being run by this store already.")
             self._workers.update(zip(keys, workers, strict=True))
             for worker in workers:
@@ -169,9 +186,9 @@ class Crew:
             worker.tell_to_stop()
         deadline = time.monotonic() + LEAVING
         for worker in workers:
-            if worker.thread is not threading.current_thread():
-                worker.thread.join(max(0.0, deadline - time.monotonic()))
-                if worker.thread.is_alive():
+            if worker.is_running and not worker.is_me:
+                worker.ended.wait(max(0.0, deadline - time.monotonic()))
+                if worker.is_running:
                     warn("%s does not end: its handler has not returned.", worker.consumption.name)
 
     def close(self) -> None:
@@ -188,7 +205,7 @@ class Crew:
         """Renews the leases, and looks whether all get on."""
         while not self._over.is_set():
             with self._lock:
-                running = [worker.consumption for worker in self._workers.values() if worker.thread.is_alive()]
+                running = [worker.consumption for worker in self._workers.values() if worker.is_running]
                 if not running:
                     self._keeper = None  # the next one that is started brings another
                     return
