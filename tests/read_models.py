@@ -129,6 +129,13 @@ def placed(storage: Storage) -> Storage:
     return storage
 
 
+def has_transactions(storage: Storage) -> bool:
+    """Whether read models can live in its database."""
+    engine = storage.open()
+    engine.close()
+    return engine.capabilities.transactions
+
+
 @contextmanager
 def reading(storage: Storage) -> Iterator[Callable[[str], list[Any]]]:
     """Asks the database by plain SQL, over a connection of its own."""

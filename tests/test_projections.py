@@ -26,7 +26,7 @@ from factfold.storage.memory import Memory
 from tests.engines import EVERY_ENGINE
 from tests.ledger import Deposited, Opened, Withdrawn, accounts, deposit, open_account, transfer, withdraw
 from tests.looping import store_of
-from tests.read_models import balances, balances_in, folded, placed, reading, recording, result_of
+from tests.read_models import balances, balances_in, folded, has_transactions, placed, reading, recording, result_of
 
 ENGINES = EVERY_ENGINE
 
@@ -45,9 +45,7 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
 
 
 def only_with_sql(storage: Storage) -> None:
-    engine = storage.open()
-    engine.close()
-    if not engine.capabilities.transactions:
+    if not has_transactions(storage):
         pytest.skip("this storage has no transactions for read models")
 
 

@@ -233,7 +233,7 @@ class Projection(Consumer[ProjectionContext[object]]):
         if connection is None or type(connection) in self._known:
             return
         for handler, given in self._given.items():
-            wanted = [one for one in get_args(given) if isinstance(one, type) and one is not Any]
+            wanted = [one for one in map(_class_of, get_args(given)) if isinstance(one, type) and one is not Any]
             if wanted and not isinstance(connection, wanted[0]):
                 raise DefinitionError(
                     f"{describe(handler)} wants a connection of the class {show(wanted[0])}, and the storage's is a "
@@ -353,6 +353,11 @@ def _then(returned: object, connection: object, statements: Sequence[str]) -> ob
                 return _or_failed(_execute_all(returned, executing, statements[index + 1 :]))
         return None
     return _or_failed(_execute_all(returned, executing, statements))
+
+
+def _class_of(annotation: object) -> object:
+    """The class behind `Connection` and `Connection[TupleRow]`."""
+    return get_origin(annotation) or annotation
 
 
 def _executes_async(connection: object) -> bool:

@@ -1,0 +1,461 @@
+"""Read models in the store's own SQL database: one transaction with the checkpoint, and versions that take over."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from factfold import (
+    AsyncStore,
+    ConsumerStatus,
+    ConsumerStoppedError,
+    DefinitionError,
+    FactfoldError,
+    Projection,
+    ProjectionContext,
+    ReadModel,
+    RecordedEvent,
+    Retry,
+    Store,
+)
+from factfold.storage.base import Storage
+from factfold.storage.postgres import Postgres
+from factfold.storage.sqlite import SQLite
+from tests.ledger import Deposited, accounts, deposit, withdraw
+from tests.looping import store_of
+from tests.racing import eventually, start
+from tests.read_models import (
+    SQL_ENGINES,
+    Money,
+    balances,
+    balances_in,
+    create,
+    folded,
+    has_transactions,
+    nothing,
+    placed,
+    reading,
+    result_of,
+    upsert,
+)
+
+ENGINES = SQL_ENGINES
+
+QUICK = Retry(max_attempts=3, base=1e-3, cap=2e-3)
+
+
+@pytest.fixture
+def storage(storage: Storage) -> Storage:
+    """The test's storage, with read models of its own."""
+    if not has_transactions(storage):
+        pytest.skip("it has no transactions for read models")
+    return placed(storage)
+
+
+@pytest.fixture
+def store(storage: Storage, flavour: str) -> Iterator[Store]:
+    """A store, of threads or of a loop that runs in the background."""
+    with store_of(flavour, storage) as store:
+        yield store
+
+
+def status_of(store: Store, projection: Projection) -> ConsumerStatus:
+    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
+    return found
+
+
+def raise_at(*positions: int) -> Callable[[Money, RecordedEvent[Any]], object]:
+    """A hook that raises at the events of these positions."""
+
+    def hook(event: Money, recorded: RecordedEvent[Any]) -> None:
+        if recorded.position in positions:
+            raise LookupError("bad luck")
+
+    return hook
+
+
+# -- One transaction ---------------------------------------------------------------------------------------------------
+
+
+def test_what_failed_has_left_nothing(storage: Storage, store: Store, flavour: str) -> None:
+    """Neither for the event itself, nor for those before it in its batch, which are done again."""
+    for _ in range(5):
+        store.execute(deposit, "ann", 10)
+    failing = balances(hook=raise_at(4), retry=QUICK, flavour=flavour)
+    with pytest.raises(ConsumerStoppedError, match="the event at position 4"):
+        store.catch_up(failing)
+    assert balances_in(storage) == {"ann": 30}
+    store.catch_up(balances(flavour=flavour))
+    assert balances_in(storage) == {"ann": 50}
+
+
+def test_a_parked_event_is_left_out_until_it_is_replayed(
+    storage: Storage, store: Store, rival: Store, flavour: str
+) -> None:
+    for _ in range(5):
+        store.execute(deposit, "ann", 10)
+    store.catch_up(balances(hook=raise_at(2, 3), retry=QUICK, on_error="park", flavour=flavour))
+    assert balances_in(storage) == {"ann": 30}
+    mended = balances(flavour=flavour)
+    assert [store.replay(mended, one.position) for one in store.parked(mended)] == [True, True]
+    assert not store.replay(mended, 2)
+    assert balances_in(storage) == {"ann": 50} == folded(rival)
+
+
+def test_what_fails_in_a_batch_is_found(storage: Storage, store: Store, flavour: str) -> None:
+    """A handler of batches is called with fewer and fewer events, until it is known which one it is."""
+    projection = Projection("balances", retry=QUICK, on_error="park")
+
+    def statements(events: Sequence[RecordedEvent[Any]], model: ReadModel[Any]) -> list[tuple[Any, tuple[Any, ...]]]:
+        if any(each.position == 6 for each in events):
+            raise LookupError("one of them")
+        return [upsert(model, "all", each.event.amount) for each in events]
+
+    if flavour == "threads":
+
+        @projection.setup
+        def make(model: ReadModel[Any]) -> None:
+            model.connection.execute(create(model))
+
+        @projection.on_batch
+        def handle(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[Any]) -> None:
+            for statement in statements(events, model):
+                model.connection.execute(*statement)
+    else:
+
+        @projection.setup
+        async def make_async(model: ReadModel[Any]) -> None:
+            await result_of(model.connection.execute(create(model)))
+
+        @projection.on_batch
+        async def handle_async(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[Any]) -> None:
+            for statement in statements(events, model):
+                await result_of(model.connection.execute(*statement))
+
+    for _ in range(11):
+        store.execute(deposit, "ann", 1)
+    store.catch_up(projection)
+    assert [one.position for one in store.parked(projection)] == [6]
+    assert balances_in(storage) == {"all": 10}
+
+
+def test_an_error_of_the_database_is_one_of_the_handler(storage: Storage, store: Store, flavour: str) -> None:
+    projection = balances(retry=QUICK, on_error="park", hook=nothing, flavour=flavour)
+    store.execute(deposit, "ann", 10)
+    store.execute(deposit, "ann", 2**63 - 5)
+    store.execute(deposit, "ann", 10)
+    with reading(storage) as ask:
+        store.catch_up(projection)
+        if isinstance(storage, SQLite):
+            assert store.parked(projection) == ()  # it takes such a sum for a float
+        else:
+            assert [one.failure.error[:19] for one in store.parked(projection)] == ["NumericValueOutOfRa"]
+            assert ask("SELECT balance FROM balances") == [(20,)]
+
+
+# -- What handlers may not do ------------------------------------------------------------------------------------------
+
+Forbidden = Callable[[Any], object]
+
+FORBIDDEN: list[Forbidden] = [
+    lambda connection: connection.commit(),
+    lambda connection: connection.rollback(),
+    lambda connection: connection.execute("ROLLBACK"),
+]
+
+STATEMENTS = [
+    "COMMIT",
+    "BEGIN",
+    "DELETE FROM events_1",
+    "UPDATE events_1 SET type = 'x'",
+    "INSERT INTO voids_1 VALUES (x'00')",
+    "DROP TABLE memberships_1",
+    "ALTER TABLE places_1 RENAME TO p",
+    "DELETE FROM namespaces",
+    "CREATE TRIGGER t AFTER INSERT ON events_1 BEGIN SELECT 1; END",
+    "ATTACH ':memory:' AS other",
+]
+"""What SQLite refuses before it is done. In PostgreSQL the rights of the role decide, and COMMIT is found out later."""
+
+
+@pytest.mark.parametrize("index", range(len(FORBIDDEN)))
+def test_a_handler_does_not_end_the_transaction(storage: Storage, index: int) -> None:
+    assert_refused(storage, FORBIDDEN[index])
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+def test_a_handler_does_not_write_to_the_log(tmp_path: Path, statement: str) -> None:
+    assert_refused(SQLite(tmp_path / "log.db"), lambda connection: connection.execute(statement))
+
+
+def assert_refused(storage: Storage, forbidden: Forbidden) -> None:
+    """It stops the projection, and nothing of the batch is there."""
+    projection = Projection("balances", retry=Retry(max_attempts=1))
+
+    @projection.setup
+    def make(model: ReadModel[Any]) -> None:
+        model.connection.execute(create(model))
+
+    @projection.on
+    def _(event: Money, context: ProjectionContext[Any]) -> None:
+        context.connection.execute(*upsert(context, "ann", 1000))
+        forbidden(context.connection)
+
+    with Store(storage) as store:
+        store.execute(deposit, "ann", 1)
+        with pytest.raises(FactfoldError, match=r"may not|not authorized|has ended the transaction"):
+            store.catch_up(projection)
+        status = status_of(store, projection)
+        assert (status.state, status.position) == ("failed", 0)
+        assert balances_in(storage) == {}
+        store.catch_up(balances())
+        assert balances_in(storage) == {"ann": 1}
+        assert list(store.verify(accounts).problems) == []
+
+
+def test_another_drivers_connection_is_refused(storage: Storage, flavour: str) -> None:
+    """At once, and whatever the projection does about events that fail."""
+    mine: Any = sqlite3.Connection if not isinstance(storage, SQLite) else psycopg.Connection
+    for where in ("handler", "setup"):
+        projection = Projection("balances", on_error="park")
+
+        def handle(event: Deposited, context: Any) -> None: ...
+
+        def make(model: Any) -> None: ...
+
+        if where == "handler":
+            handle.__annotations__["context"] = ProjectionContext[mine]
+        else:
+            make.__annotations__["model"] = ReadModel[mine]
+        projection.on(handle)
+        projection.setup(make)
+        with store_of(flavour, storage) as store:
+            store.execute(deposit, "ann")
+            with pytest.raises(DefinitionError, match="wants a connection of the class .*, and the storage's is a"):
+                store.catch_up(projection)
+            assert store.parked(projection) == ()
+
+
+async def test_a_plain_function_cannot_use_an_async_connection(direct: Postgres) -> None:
+    projection = Projection("balances", on_error="park")
+
+    @projection.on
+    def _(event: Deposited, context: ProjectionContext[psycopg.AsyncConnection[Any]]) -> None: ...
+
+    async with AsyncStore(direct) as store:
+        await store.execute(deposit, "ann")
+        with pytest.raises(DefinitionError, match="are to be awaited, and nothing awaits them in a plain `def`"):
+            await store.catch_up(projection)
+
+
+# -- Setting up --------------------------------------------------------------------------------------------------------
+
+
+def test_a_setup_that_fails_has_left_nothing(storage: Storage, store: Store, flavour: str) -> None:
+    projection = Projection("balances")
+    fails = [True]
+
+    def statements(model: ReadModel[Any]) -> list[str]:
+        return [create(model), *(["CREATE TABLE nonsense"] if fails else [])]
+
+    if flavour == "threads":
+
+        @projection.setup
+        def make(model: ReadModel[Any]) -> None:
+            for statement in statements(model):
+                model.connection.execute(statement)
+    else:
+
+        @projection.setup
+        async def make_async(model: ReadModel[Any]) -> None:
+            for statement in statements(model):
+                await result_of(model.connection.execute(statement))
+
+    @projection.on
+    def _(event: Deposited, context: ProjectionContext[Any]) -> None: ...
+
+    store.execute(deposit, "ann")
+    with pytest.raises(ConsumerStoppedError, match="its tables could not be made .*Error"):
+        store.run(projection)
+    fails.clear()
+    store.catch_up(projection)
+    assert balances_in(storage) == {}
+
+
+def test_a_table_that_was_not_made_is_missed_at_once(store: Store) -> None:
+    """Not when the first event comes."""
+    projection = Projection("balances", tables=["balances", "forgotten"])
+
+    @projection.setup
+    def make(model: ReadModel[Any]) -> Any:
+        return model.connection.execute(create(model))
+
+    @projection.on
+    def handle(event: Deposited, context: ProjectionContext[Any]) -> None: ...
+
+    with pytest.raises(ConsumerStoppedError, match="its tables could not be made .*forgotten_v1"):
+        store.run(projection)
+
+
+# -- Versions ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_higher_version_is_built_beside_and_takes_over(
+    storage: Storage, store: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("factfold.consuming.LOOK", 0.05)
+    first, second = balances(flavour=flavour), balances(2, factor=10, flavour=flavour)
+    for _ in range(5):
+        store.execute(deposit, "ann", 1)
+    with Store(storage) as other:
+        store.start(first)
+        store.wait_for(first, 5)
+        with pytest.raises(ConsumerStoppedError):
+            other.run(balances(2, factor=10, hook=raise_at(3), retry=QUICK))
+        assert balances_in(storage, "balances_v2") == {"ann": 20}
+        assert balances_in(storage) == {"ann": 5}, "the old one serves on"
+        built = balances(2, factor=10)
+        other.start(built)
+        other.wait_for(built, other.execute(deposit, "ann", 1))
+        eventually(lambda: status_of(other, second).serving)
+        assert balances_in(storage) == {"ann": 60}
+        eventually(lambda: status_of(store, first).state == "superseded")
+        store.execute(deposit, "ann", 1)
+        with pytest.raises(ConsumerStoppedError, match="version 2 serves"):
+            store.wait_for(first, 7)
+        store.run(first)  # it ends at once
+        assert status_of(store, first).state == "superseded"
+        other.wait_for(built, 7)
+        assert balances_in(storage) == {"ann": 70}
+
+
+@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
+def test_of_versions_that_are_built_at_once_the_highest_serves(
+    storage: Storage, store: Store, flavour: str, order: tuple[int, int]
+) -> None:
+    """Whichever has caught up first."""
+    store.execute(deposit, "ann", 1)
+    store.catch_up(balances(1, flavour=flavour))
+    building = {2: balances(2, factor=10, flavour=flavour), 3: balances(3, factor=100, flavour=flavour)}
+    for number in order:
+        store.catch_up(building[number + 1])
+    assert balances_in(storage) == {"ann": 100}
+    assert [status.serving for status in store.projections()] == [False, False, True]
+
+
+def test_a_lower_version_that_catches_up_later_does_not_take_over(storage: Storage, flavour: str) -> None:
+    """It was being built when the higher one took over."""
+    reached, gate = threading.Event(), threading.Event()
+
+    def wait(event: Money, recorded: RecordedEvent[Any]) -> None:
+        if recorded.position == 2:
+            reached.set()
+            if not isinstance(storage, SQLite):  # there nobody else could write meanwhile
+                gate.wait(30)
+
+    slow, quick = balances(2, factor=10, hook=wait), balances(3, factor=100, flavour=flavour)
+    with Store(storage) as other, store_of(flavour, storage) as store:
+        store.execute(deposit, "ann", 1)
+        store.catch_up(balances(1, flavour=flavour))
+        store.execute(deposit, "ann", 1)
+        running = start(lambda: other.catch_up(slow))
+        assert reached.wait(30)
+        store.catch_up(quick)
+        gate.set()
+        running.result()
+        assert balances_in(storage) == {"ann": 200}
+
+
+def test_readers_never_miss_a_view_nor_see_one_half_built(storage: Storage, flavour: str) -> None:
+    """They poll by plain SQL, while version after version takes over and a writer goes on."""
+    stop = threading.Event()
+    seen: list[int] = []
+
+    def poll() -> None:
+        with reading(storage) as ask:
+            while not stop.is_set():
+                ((balance,),) = ask("SELECT balance FROM balances WHERE id = 'ann'")
+                seen.append(balance)
+
+    with store_of(flavour, storage) as store:
+        for _ in range(200):
+            store.execute(deposit, "ann", 1)
+        store.catch_up(balances(1, flavour=flavour))
+        poller = start(poll)
+        for version in range(2, 6):
+            store.execute(deposit, "ann", 1)
+            store.catch_up(balances(version, factor=1000**version, flavour=flavour))
+        eventually(lambda: seen and seen[-1] == 1000**5 * 204)
+        stop.set()
+        poller.result()
+    assert sorted(seen) == seen
+    assert min(seen) == 200
+    for balance in set(seen):
+        assert balance == 200 or any(balance == 1000**version * (199 + version) for version in range(2, 6))
+
+
+def test_views_that_cannot_be_switched_stop_it(storage: Storage, flavour: str) -> None:
+    """Somebody has made a table where the view is to be."""
+    with store_of(flavour, storage) as store:
+        store.execute(deposit, "ann", 1)
+        occupied = Projection("owners", tables=["occupied"])
+
+        if flavour == "threads":
+
+            @occupied.setup
+            def make(model: ReadModel[Any]) -> None:
+                model.connection.execute("CREATE TABLE occupied (id int)")
+                model.connection.execute(f"CREATE TABLE {model.table('occupied')} (id int)")
+        else:
+
+            @occupied.setup
+            async def make_async(model: ReadModel[Any]) -> None:
+                await result_of(model.connection.execute("CREATE TABLE occupied (id int)"))
+                await result_of(model.connection.execute(f"CREATE TABLE {model.table('occupied')} (id int)"))
+
+        @occupied.on
+        def handle(event: Deposited, context: ProjectionContext[Any]) -> None: ...
+
+        with pytest.raises(ConsumerStoppedError, match="its views could not be switched .*occupied"):
+            store.run(occupied)
+        assert status_of(store, occupied).state == "failed"
+
+
+# -- Tasks -------------------------------------------------------------------------------------------------------------
+
+
+async def test_many_projections_of_an_async_store_at_once(storage: Storage) -> None:
+    """Each in a transaction of its own, while commands go on."""
+    projections = [Projection(f"p{number}", tables=["counts"]) for number in range(5)]
+    for projection in projections:
+        define_counting(projection)
+    async with AsyncStore(storage) as store:
+        await store.start(*projections)
+        await asyncio.gather(*[store.execute(deposit, f"a{number % 7}") for number in range(200)])
+        for projection in projections:
+            await store.wait_for(projection, 200)
+        await store.execute(withdraw, "a0", 0)
+    with reading(storage) as ask:
+        for number in range(5):
+            assert ask(f"SELECT sum(n) FROM counts_{number}") == [(200,)]
+
+
+def define_counting(projection: Projection) -> None:
+    """It counts deposits in a table that it has made by plain SQL."""
+    table = f"counts_{projection.name[1:]}"
+    projection.tables = ()
+
+    @projection.setup
+    async def _(model: ReadModel[Any]) -> None:
+        await result_of(model.connection.execute(f"CREATE TABLE {table} (n int)"))
+
+    @projection.on
+    async def _(event: Deposited, context: ProjectionContext[Any]) -> None:
+        await result_of(context.connection.execute(f"INSERT INTO {table} VALUES (1)"))
