@@ -191,7 +191,8 @@ def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> 
             return True
         if (yield from nothing_between(consumer.filter(), checkpoint.position, position)):
             return True
-        if checkpoint.course == "failed" and checkpoint.failure is not None:
+        runs = local is not None and local.state not in ("stopped", "superseded")  # and so it tries again
+        if checkpoint.course == "failed" and checkpoint.failure is not None and not runs:
             raise ConsumerStoppedError(label, checkpoint.position, checkpoint.failure.reason)
     serving: Mapping[str, bytes] = yield ReadValues(SERVING, (consumer.name,))
     if consumer.kind == "projection" and int(serving.get(consumer.name, b"0")) > consumer.version:
