@@ -265,6 +265,14 @@ def test_a_connection_is_kept_and_made_anew_when_it_is_lost(
         eventually(lambda: outcome_of(lambda: log.transact(swapping(None, b"1"), lambda connection: None)) is True)
 
 
+def test_prepared_statements_may_be_taken_away(flavour: str, direct: Postgres) -> None:
+    """psycopg does so by itself, after a DROP, when it has prepared what a handler does often."""
+    often = [*["SELECT 1"] * 10, "CREATE TEMP TABLE mine ()", "DROP TABLE mine", "SELECT 1"]
+    with opened(flavour, direct) as log:
+        for number, statements in enumerate([often, ["DEALLOCATE ALL"], often, ["DISCARD PLANS"]]):
+            assert log.transact(swapping(None, b"1", key=f"{number}"), working(direct, *statements))
+
+
 # -- When something breaks ---------------------------------------------------------------------------------------------
 
 

@@ -183,6 +183,7 @@ class AsyncSession(Connected):
         self._unwatch()  # The driver watches the socket itself.
         self._borrowed = self._loop.create_future()
         self._connection.row_factory = tuple_row  # Another one may have changed it.
+        self.wire.prepare_no_more()
         try:
             returned = body(self._connection)
             if isinstance(returned, Awaitable):

@@ -136,6 +136,7 @@ class Session(Connected):
             if self.closed:
                 raise ConnectionLostError("it was closed before", sent=False)
             self._connection.row_factory = tuple_row  # Another one may have changed it.
+            self.wire.prepare_no_more()
             try:
                 body(self._connection)
             except Exception as error:

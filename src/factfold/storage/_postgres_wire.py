@@ -200,6 +200,10 @@ class Wire:
         self._preparing: bytes | None = None
         self._told = True
 
+    def prepare_no_more(self) -> None:
+        """Somebody else uses the connection, who may take prepared statements away, as psycopg does after a DROP."""
+        self._prepares = False
+
     def send(self, question: Question[object] | Script) -> None:
         """Puts a question into the buffer of what is to be sent."""
         pgconn = self.pgconn
