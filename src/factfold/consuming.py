@@ -92,13 +92,14 @@ class Consumption(Handling):
                     yield from self._consume()
             except (Ended, StoreClosedError):
                 break
-            except (LeaseLostError, *AWAY_ERRORS) as error:
-                failures = 1 if self.position > before else failures + 1
+            except LeaseLostError:
                 self.state = "waiting"
-                if not isinstance(error, LeaseLostError):
-                    self.state = "retrying"
-                    if failures == 1:
-                        warn("%s waits until the storage can be reached again: %s", self.name, error)
+                yield Rest(None, AWAY.delay(1))
+            except AWAY_ERRORS as error:
+                self.state = "retrying"
+                failures = 1 if self.position > before else failures + 1
+                if failures == 1:
+                    warn("%s waits until the storage can be reached again: %s", self.name, error)
                 yield Rest(None, AWAY.delay(failures))
             except ConsumerStoppedError as error:
                 self.fail(error)
