@@ -59,6 +59,12 @@ class Children:
         assert child.exitcode == -signal.SIGKILL, "it had ended by itself"
         self.all.remove(child)
 
+    @staticmethod
+    def signal(child: BaseProcess, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        assert child.pid is not None
+        os.kill(child.pid, number)
+
 
 @contextmanager
 def children() -> Iterator[Children]:
