@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Concatenate, Literal, Never, ParamSpec, TypeAlias, TypeVar, cast, overload
 
 from msgspec import Struct
@@ -31,8 +33,8 @@ R = TypeVar("R")
 S = TypeVar("S")
 
 
-LONG_NAME = 120
-"""Characters of a command's name that fit into a key."""
+_SHORT_NAME = re.compile(r"[^/%\x00-\x1f\x7f]{1,120}")
+"""A command's name that fits into a key as it is; of another one it is a hash."""
 
 
 class _Calls:
@@ -46,7 +48,8 @@ class _Calls:
         """The key of this call: the given one, or one of its own."""
         if own is not None:
             return own
-        name = name[-LONG_NAME:]  # two that end in the same way are counted together
+        if not _SHORT_NAME.fullmatch(name):
+            name = blake2b(name.encode(), digest_size=16).hexdigest()
         number = self._counts[name] = self._counts.get(name, 0) + 1
         return f"{self._prefix}/{name}/{number}"
 
