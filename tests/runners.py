@@ -30,6 +30,7 @@ from factfold import (
 )
 from factfold.storage.base import Storage
 from tests.faults import PATIENCE
+from tests.forking import in_child, wait_for
 from tests.ledger import Deposited, InsufficientFundsError, deposit, transfer
 from tests.read_models import Money, balances
 
@@ -157,3 +158,20 @@ def who_handles(runner: str, lease: float) -> Projection:
         context.connection.execute(f"INSERT INTO {context.table('handled')} VALUES {values}")
 
     return projection
+
+
+def fork_while_running(storage: Storage, seen: Path) -> None:
+    """Forks while a projection runs in the background: it goes on here, and the child can do the same as others."""
+    projection = balances(hook=lambda event, recorded: note(seen, os.getpid()), lease=0.3)
+    with Store(storage) as store:
+        store.start(projection)
+        store.wait_for(projection, store.execute(deposit, "ann"))
+
+        def in_the_child() -> None:
+            store.start(projection)
+            store.wait_for(projection, store.execute(deposit, "ann"))
+            assert store.projections()[0].state == "waiting", "its parent runs it"
+
+        wait_for(in_child(in_the_child))
+        store.wait_for(projection, store.execute(deposit, "ann"))
+    assert set(notes(seen)) == {str(os.getpid())}

@@ -25,7 +25,7 @@ from tests.faults import PATIENCE, Faulty, Gate, raising
 from tests.ledger import deposit
 from tests.racing import eventually
 from tests.read_models import SQL_ENGINES, Money, balances, balances_in, folded, placed, reading, recording
-from tests.runners import Children, children, notes, race, run_balances, who_handles
+from tests.runners import Children, children, fork_while_running, notes, race, run_balances, who_handles
 
 ENGINES = EVERY_ENGINE
 
@@ -283,3 +283,13 @@ def test_of_16_stores_in_one_process_one_is_active() -> None:
         store.close()
     assert max(most) == 1
     assert [position for position, _ in handled] == list(range(1, 21))
+
+
+def test_a_child_of_a_fork_runs_nothing_of_its_parents(shared: SQLite | Postgres, tmp_path: Path) -> None:
+    """It may run the same, and waits like others."""
+    with children() as processes:
+        forking = processes.start(fork_while_running, shared, tmp_path / "seen")
+        forking.join(PATIENCE)
+        assert forking.exitcode == 0
+    with Store(shared) as store:
+        assert balances_in(shared) == folded(store) == {"ann": 3}
