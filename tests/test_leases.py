@@ -154,7 +154,7 @@ def shared(request: pytest.FixtureRequest, tmp_path: Path) -> SQLite | Postgres:
     """A storage that other processes can use, too, and in whose database read models live."""
     if request.param == "sqlite":
         return SQLite(tmp_path / "log.db", synchronous="normal")
-    placed_there = placed(replace(request.getfixturevalue("direct"), timeout=1.0))
+    placed_there = placed(replace(request.getfixturevalue("direct"), timeout=0.7))
     assert isinstance(placed_there, Postgres)
     return placed_there
 
@@ -195,16 +195,16 @@ def assert_that_it_moves_nothing(shared: SQLite | Postgres, tmp_path: Path, runn
         assert balances_in(shared) == {"ann": 13}
         noted = notes(seen)
         child_continues(child)
-        for _ in range(20):
+        for _ in range(10):
             store.wait_for(here, store.execute(deposit, "ann", 10))
             time.sleep(0.01)  # the child has time for what it must not do
         assert notes(seen) == noted
-        assert balances_in(shared) == folded(store) == {"ann": 213}
+        assert balances_in(shared) == folded(store) == {"ann": 113}
 
         store.stop()
         receipt = store.execute(deposit, "ann", 10)
         store.wait_for(here, receipt)
-        assert balances_in(shared) == {"ann": 223}, "it goes on when it is its turn again"
+        assert balances_in(shared) == {"ann": 123}, "it goes on when it is its turn again"
         assert notes(seen)[-1] == str(receipt.position)
 
 

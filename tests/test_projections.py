@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -286,6 +287,7 @@ def test_no_store_is_used_inside_of_a_handler(storage: Storage, store: Store, fl
         ({"name": "a", "version": True}, "version is a whole number above 0"),
         ({"name": "a", "tables": ["a b"]}, "cannot be a table"),
         ({"name": "a", "on_error": "skip"}, "on_error is 'stop' or 'park'"),
+        ({"name": "a", "on_trouble": asyncio.sleep}, "on_trouble .* cannot be `async def`"),
         ({"name": "a", "lease": 0}, "lease is a number of seconds above 0"),
         ({"name": "a", "patience": -1.0}, "patience is a number of seconds above 0"),
     ],

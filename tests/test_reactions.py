@@ -305,7 +305,7 @@ def test_stopping_does_not_wait_for_the_whole_batch(store: Store, flavour: str) 
 
     def slow(event: Opened, position: int) -> None:
         handled.append(position)
-        time.sleep(0.01)
+        time.sleep(0.005)
 
     for _ in range(50):
         store.execute(open_account, "ann", "ann")
@@ -372,13 +372,15 @@ async def test_contexts_are_those_of_the_store() -> None:
             DefinitionError, match="takes a ReactionContext, and this store gives .* AsyncReactionContext"
         ):
             await async_store.run(sync_context)
+        with pytest.raises(DefinitionError, match="nothing awaits them in a plain `def`"):
+            await async_store.run(plain_context)
     with Store("memory:") as store, pytest.raises(DefinitionError, match="takes a AsyncReactionContext"):
         store.run(plain_context)
 
 
 # -- Crashes -----------------------------------------------------------------------------------------------------------
 
-KILLS = 15
+KILLS = 10
 
 
 def react(storage: Storage, flavour: str) -> None:
@@ -402,7 +404,7 @@ def test_commands_are_executed_exactly_once_whenever_it_is_killed(
     storage: SQLite | Postgres = SQLite(tmp_path / "log.db", synchronous="normal")
     if engine == "postgres":
         storage = replace(request.getfixturevalue("direct"), timeout=2.0)
-    chance, ids = random.Random(3), [f"a{number}" for number in range(60)]
+    chance, ids = random.Random(3), [f"a{number}" for number in range(40)]
     stop = threading.Event()
     with Store(storage) as store, children() as processes:
 

@@ -24,6 +24,12 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
         yield store
 
 
+@pytest.fixture
+def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for its turn looks often."""
+    monkeypatch.setattr("factfold.consuming.POLL", 0.02)
+
+
 def status_of(store: Store, projection: Projection) -> ConsumerStatus:
     (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
     return found
@@ -68,6 +74,7 @@ def test_what_was_given_back_is_taken_over_at_once(storage: Storage, flavour: st
             assert seen == list(range(1, number + 1))
 
 
+@pytest.mark.usefixtures("quick_polls")
 def test_of_two_stores_one_runs_it_and_the_other_takes_over(storage: Storage, store: Store, flavour: str) -> None:
     seen: list[int] = []
     projection = recording(seen, flavour=flavour)
@@ -85,6 +92,7 @@ def test_of_two_stores_one_runs_it_and_the_other_takes_over(storage: Storage, st
     assert seen == [1, 2, 3]
 
 
+@pytest.mark.usefixtures("quick_polls")
 def test_catching_up_waits_for_whoever_runs_it(storage: Storage, store: Store, flavour: str) -> None:
     seen: list[int] = []
     with Store(storage) as other:
@@ -101,14 +109,14 @@ def test_catching_up_comes_to_an_end_while_others_write_on(storage: Storage) -> 
     with Store(storage) as store, Store(storage) as other:
 
         def write() -> None:
-            while not stop.is_set():
+            while not stop.wait(0.001):
                 other.execute(deposit, "ann")
 
         writer = start(write)
-        eventually(lambda: store.head() > 10)
+        eventually(lambda: store.head() > 5)
         head = store.head()
         seen: list[int] = []
-        slow = recording(seen, hook=lambda event, recorded: time.sleep(1e-4))
+        slow = recording(seen, hook=lambda event, recorded: time.sleep(0.005))  # slower than the writer
         start(store.catch_up, slow).result()
         stop.set()
         writer.result()

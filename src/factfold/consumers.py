@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import re
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -99,6 +100,8 @@ class Consumer(HandlerSet[C]):
         for what, seconds in (("lease", lease), ("patience", patience)):
             if not 0 < seconds < 1_000_000:
                 raise DefinitionError(f"{self.label}: {what} is a number of seconds above 0, not {seconds!r}.")
+        if inspect.iscoroutinefunction(on_trouble):
+            raise DefinitionError(f"{self.label}: on_trouble is called from a thread, too, and cannot be `async def`.")
         self.name = name
         self.category = category
         self.on_error = on_error

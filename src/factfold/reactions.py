@@ -186,6 +186,11 @@ class Reaction(Consumer[AnyContext]):
         other = ReactionContext if asynchronous else AsyncReactionContext
         mine = AsyncReactionContext if asynchronous else ReactionContext
         for handler, given in self._given.items():
+            if given is mine and asynchronous and not inspect.iscoroutinefunction(handler):
+                raise DefinitionError(
+                    f"{describe(handler)} takes a {mine.__name__}, whose methods are to be awaited, and nothing awaits "
+                    "them in a plain `def`. Make it `async def`."
+                )
             if given is other:
                 raise DefinitionError(
                     f"{describe(handler)} takes a {other.__name__}, and this store gives {self.label} a "
