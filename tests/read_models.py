@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 
-from factfold import Projection, ProjectionContext, ReadModel, RecordedEvent, Store
+from factfold import ConsumerStatus, Projection, ProjectionContext, ReadModel, RecordedEvent, Store
 from factfold.storage.base import Storage
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
@@ -27,6 +27,16 @@ Hook = Callable[[Money, RecordedEvent[Any]], object]
 
 def nothing(event: Money, recorded: RecordedEvent[Any]) -> None:
     """Lets the handler do its work."""
+
+
+def raise_at(*positions: int) -> Hook:
+    """A hook that raises at the events of these positions."""
+
+    def hook(event: Money, recorded: RecordedEvent[Any]) -> None:
+        if recorded.position in positions:
+            raise LookupError("bad luck")
+
+    return hook
 
 
 def changes(event: Money, recorded: RecordedEvent[Any]) -> list[tuple[str, int]]:
@@ -119,6 +129,12 @@ async def result_of(executed: Any) -> Any:
     return executed if isinstance(executed, sqlite3.Cursor) else await executed
 
 
+def status_of(store: Store, projection: Projection) -> ConsumerStatus:
+    """How a version of a projection is."""
+    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
+    return found
+
+
 # -- As others see it --------------------------------------------------------------------------------------------------
 
 
@@ -127,13 +143,6 @@ def placed(storage: Storage) -> Storage:
     if isinstance(storage, Postgres):
         return replace(storage, url=f"{storage.url}?options=-c%20search_path%3D{storage.schema}")
     return storage
-
-
-def has_transactions(storage: Storage) -> bool:
-    """Whether read models can live in its database."""
-    engine = storage.open()
-    engine.close()
-    return engine.capabilities.transactions
 
 
 @contextmanager

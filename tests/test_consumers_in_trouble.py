@@ -13,7 +13,6 @@ import pytest
 
 from factfold import (
     AsyncStore,
-    ConsumerStatus,
     ConsumerStoppedError,
     DefinitionError,
     LogDivergedError,
@@ -32,7 +31,7 @@ from tests.faults import PATIENCE, Faulty, Gate, once, raising
 from tests.ledger import Deposited, Opened, Withdrawn, deposit, open_account, withdraw
 from tests.looping import store_of
 from tests.racing import eventually, soon, start, within
-from tests.read_models import Money, recording
+from tests.read_models import Money, recording, status_of
 
 QUICK = Retry(max_attempts=3, base=1e-3, cap=2e-3)
 
@@ -42,11 +41,6 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
     """A store, of threads or of a loop that runs in the background."""
     with store_of(flavour, storage) as store:
         yield store
-
-
-def status_of(store: Store, projection: Projection) -> ConsumerStatus:
-    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
-    return found
 
 
 class Poison:

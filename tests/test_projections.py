@@ -25,9 +25,9 @@ from factfold import (
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from tests.engines import EVERY_ENGINE
-from tests.ledger import Deposited, Opened, Withdrawn, accounts, deposit, open_account, transfer, withdraw
+from tests.ledger import Deposited, Opened, accounts, deposit, open_account, withdraw
 from tests.looping import store_of
-from tests.read_models import balances, balances_in, folded, has_transactions, placed, reading, recording, result_of
+from tests.read_models import balances, placed, recording
 
 ENGINES = EVERY_ENGINE
 
@@ -43,11 +43,6 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
     """A store, of threads or of a loop that runs in the background."""
     with store_of(flavour, storage) as store:
         yield store
-
-
-def only_with_sql(storage: Storage) -> None:
-    if not has_transactions(storage):
-        pytest.skip("this storage has no transactions for read models")
 
 
 # -- Each event once, in order -----------------------------------------------------------------------------------------
@@ -70,18 +65,6 @@ def test_it_is_given_what_is_there_and_then_what_comes(store: Store, rival: Stor
     rival.execute(deposit, "bob")
     store.catch_up(projection)
     assert seen == [2, 3, 4, 5, 6, 7]
-
-
-def test_a_read_model_in_the_same_database(storage: Storage, store: Store, rival: Store, flavour: str) -> None:
-    only_with_sql(storage)
-    projection = balances(flavour=flavour)
-    rival.execute(deposit, "ann", 10)
-    store.start(projection)
-    rival.execute(transfer, "ann", "bob", 4)
-    receipt = store.execute(deposit, "cid", 7)
-    store.wait_for(projection, receipt)
-    assert balances_in(storage) == {"ann": 6, "bob": 4, "cid": 7} == folded(rival)
-    assert balances_in(storage, "balances_v1") == balances_in(storage)
 
 
 def test_a_long_log_is_caught_up_with_in_batches(
@@ -150,55 +133,6 @@ def test_only_events_of_a_category_when_it_is_asked_for(store: Store, flavour: s
     store.execute(deposit, "ann")
     store.catch_up(projection)
     assert seen == [1, 3]
-
-
-def test_a_handler_of_batches(storage: Storage, store: Store, flavour: str) -> None:
-    only_with_sql(storage)
-    projection = Projection("totals")
-
-    def values(events: Sequence[RecordedEvent[Any]]) -> list[tuple[int, int]]:
-        return [(each.position, each.event.amount) for each in events]
-
-    if flavour == "threads":
-
-        @projection.setup
-        def _(model: ReadModel[Any]) -> None:
-            model.connection.execute(f"CREATE TABLE {model.table('totals')} (position bigint, amount bigint)")
-
-        @projection.on_batch
-        def _(events: Sequence[RecordedEvent[Deposited | Withdrawn]], model: ReadModel[Any]) -> None:
-            rows = ", ".join(map(str, values(events)))
-            model.connection.execute(f"INSERT INTO {model.table('totals')} VALUES {rows}")
-    else:
-
-        @projection.setup
-        async def _(model: ReadModel[Any]) -> None:
-            table = model.table("totals")
-            await result_of(model.connection.execute(f"CREATE TABLE {table} (position bigint, amount bigint)"))
-
-        @projection.on_batch
-        async def _(events: Sequence[RecordedEvent[Deposited | Withdrawn]], model: ReadModel[Any]) -> None:
-            rows = ", ".join(map(str, values(events)))
-            await result_of(model.connection.execute(f"INSERT INTO {model.table('totals')} VALUES {rows}"))
-
-    for amount in range(1, 40):
-        store.execute(deposit, "ann", amount)
-    store.execute(withdraw, "ann", 5)
-    store.catch_up(projection)
-    with reading(storage) as ask:
-        assert ask("SELECT count(*), sum(amount), max(position) FROM totals") == [(40, 785, 40)]
-
-
-def test_namespaces_have_read_models_of_their_own(storage: Storage, flavour: str) -> None:
-    only_with_sql(storage)
-    projection = balances(flavour=flavour)
-    with store_of(flavour, storage) as store, store_of(flavour, storage, namespace="tenant") as tenant:
-        store.execute(deposit, "ann", 1)
-        tenant.execute(deposit, "ann", 2)
-        store.catch_up(projection)
-        tenant.catch_up(projection)
-    assert balances_in(storage) == {"ann": 1}
-    assert balances_in(storage, "tenant_balances") == {"ann": 2}
 
 
 # -- What a handler is given, and what it may not ----------------------------------------------------------------------

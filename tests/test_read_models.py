@@ -1,10 +1,9 @@
-"""Read models in the store's own SQL database: one transaction with the checkpoint, and versions that take over."""
+"""Read models in the store's own SQL database: tables, views, and one transaction with the checkpoint."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 
 from factfold import (
     AsyncStore,
-    ConsumerStatus,
     ConsumerStoppedError,
     DefinitionError,
     FactfoldError,
@@ -28,9 +26,8 @@ from factfold import (
 from factfold.storage.base import Storage
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
-from tests.ledger import Deposited, accounts, deposit, withdraw
+from tests.ledger import Deposited, Withdrawn, accounts, deposit, transfer, withdraw
 from tests.looping import store_of
-from tests.racing import eventually, start
 from tests.read_models import (
     SQL_ENGINES,
     Money,
@@ -38,11 +35,12 @@ from tests.read_models import (
     balances_in,
     create,
     folded,
-    has_transactions,
     nothing,
     placed,
+    raise_at,
     reading,
     result_of,
+    status_of,
     upsert,
 )
 
@@ -54,8 +52,6 @@ QUICK = Retry(max_attempts=3, base=1e-3, cap=2e-3)
 @pytest.fixture
 def storage(storage: Storage) -> Storage:
     """The test's storage, with read models of its own."""
-    if not has_transactions(storage):
-        pytest.skip("it has no transactions for read models")
     return placed(storage)
 
 
@@ -66,19 +62,65 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
         yield store
 
 
-def status_of(store: Store, projection: Projection) -> ConsumerStatus:
-    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
-    return found
+# -- Tables ----------------------------------------------------------------------------------------------------------
 
 
-def raise_at(*positions: int) -> Callable[[Money, RecordedEvent[Any]], object]:
-    """A hook that raises at the events of these positions."""
+def test_a_read_model_in_the_same_database(storage: Storage, store: Store, rival: Store, flavour: str) -> None:
+    projection = balances(flavour=flavour)
+    rival.execute(deposit, "ann", 10)
+    store.start(projection)
+    rival.execute(transfer, "ann", "bob", 4)
+    receipt = store.execute(deposit, "cid", 7)
+    store.wait_for(projection, receipt)
+    assert balances_in(storage) == {"ann": 6, "bob": 4, "cid": 7} == folded(rival)
+    assert balances_in(storage, "balances_v1") == balances_in(storage)
 
-    def hook(event: Money, recorded: RecordedEvent[Any]) -> None:
-        if recorded.position in positions:
-            raise LookupError("bad luck")
 
-    return hook
+def test_a_handler_of_batches(storage: Storage, store: Store, flavour: str) -> None:
+    projection = Projection("totals")
+
+    def values(events: Sequence[RecordedEvent[Any]]) -> list[tuple[int, int]]:
+        return [(each.position, each.event.amount) for each in events]
+
+    if flavour == "threads":
+
+        @projection.setup
+        def _(model: ReadModel[Any]) -> None:
+            model.connection.execute(f"CREATE TABLE {model.table('totals')} (position bigint, amount bigint)")
+
+        @projection.on_batch
+        def _(events: Sequence[RecordedEvent[Deposited | Withdrawn]], model: ReadModel[Any]) -> None:
+            rows = ", ".join(map(str, values(events)))
+            model.connection.execute(f"INSERT INTO {model.table('totals')} VALUES {rows}")
+    else:
+
+        @projection.setup
+        async def _(model: ReadModel[Any]) -> None:
+            table = model.table("totals")
+            await result_of(model.connection.execute(f"CREATE TABLE {table} (position bigint, amount bigint)"))
+
+        @projection.on_batch
+        async def _(events: Sequence[RecordedEvent[Deposited | Withdrawn]], model: ReadModel[Any]) -> None:
+            rows = ", ".join(map(str, values(events)))
+            await result_of(model.connection.execute(f"INSERT INTO {model.table('totals')} VALUES {rows}"))
+
+    for amount in range(1, 40):
+        store.execute(deposit, "ann", amount)
+    store.execute(withdraw, "ann", 5)
+    store.catch_up(projection)
+    with reading(storage) as ask:
+        assert ask("SELECT count(*), sum(amount), max(position) FROM totals") == [(40, 785, 40)]
+
+
+def test_namespaces_have_read_models_of_their_own(storage: Storage, flavour: str) -> None:
+    projection = balances(flavour=flavour)
+    with store_of(flavour, storage) as store, store_of(flavour, storage, namespace="tenant") as tenant:
+        store.execute(deposit, "ann", 1)
+        tenant.execute(deposit, "ann", 2)
+        store.catch_up(projection)
+        tenant.catch_up(projection)
+    assert balances_in(storage) == {"ann": 1}
+    assert balances_in(storage, "tenant_balances") == {"ann": 2}
 
 
 # -- One transaction ---------------------------------------------------------------------------------------------------
@@ -302,130 +344,6 @@ def test_a_table_that_was_not_made_is_missed_at_once(store: Store) -> None:
 
     with pytest.raises(ConsumerStoppedError, match="its tables could not be made .*forgotten_v1"):
         store.run(projection)
-
-
-# -- Versions ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_higher_version_is_built_beside_and_takes_over(
-    storage: Storage, store: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("factfold.consuming.LOOK", 0.05)
-    first, second = balances(flavour=flavour), balances(2, factor=10, flavour=flavour)
-    for _ in range(5):
-        store.execute(deposit, "ann", 1)
-    with Store(storage) as other:
-        store.start(first)
-        store.wait_for(first, 5)
-        with pytest.raises(ConsumerStoppedError):
-            other.run(balances(2, factor=10, hook=raise_at(3), retry=QUICK))
-        assert balances_in(storage, "balances_v2") == {"ann": 20}
-        assert balances_in(storage) == {"ann": 5}, "the old one serves on"
-        built = balances(2, factor=10)
-        other.start(built)
-        other.wait_for(built, other.execute(deposit, "ann", 1))
-        eventually(lambda: status_of(other, second).serving)
-        assert balances_in(storage) == {"ann": 60}
-        eventually(lambda: status_of(store, first).state == "superseded")
-        store.execute(deposit, "ann", 1)
-        with pytest.raises(ConsumerStoppedError, match="version 2 serves"):
-            store.wait_for(first, 7)
-        store.run(first)  # it ends at once
-        assert status_of(store, first).state == "superseded"
-        other.wait_for(built, 7)
-        assert balances_in(storage) == {"ann": 70}
-
-
-@pytest.mark.parametrize("order", [(1, 2), (2, 1)])
-def test_of_versions_that_are_built_at_once_the_highest_serves(
-    storage: Storage, store: Store, flavour: str, order: tuple[int, int]
-) -> None:
-    """Whichever has caught up first."""
-    store.execute(deposit, "ann", 1)
-    store.catch_up(balances(1, flavour=flavour))
-    building = {2: balances(2, factor=10, flavour=flavour), 3: balances(3, factor=100, flavour=flavour)}
-    for number in order:
-        store.catch_up(building[number + 1])
-    assert balances_in(storage) == {"ann": 100}
-    assert [status.serving for status in store.projections()] == [False, False, True]
-
-
-def test_a_lower_version_that_catches_up_later_does_not_take_over(storage: Storage, flavour: str) -> None:
-    """It was being built when the higher one took over."""
-    reached, gate = threading.Event(), threading.Event()
-
-    def wait(event: Money, recorded: RecordedEvent[Any]) -> None:
-        if recorded.position == 2:
-            reached.set()
-            if not isinstance(storage, SQLite):  # there nobody else could write meanwhile
-                gate.wait(30)
-
-    slow, quick = balances(2, factor=10, hook=wait), balances(3, factor=100, flavour=flavour)
-    with Store(storage) as other, store_of(flavour, storage) as store:
-        store.execute(deposit, "ann", 1)
-        store.catch_up(balances(1, flavour=flavour))
-        store.execute(deposit, "ann", 1)
-        running = start(lambda: other.catch_up(slow))
-        assert reached.wait(30)
-        store.catch_up(quick)
-        gate.set()
-        running.result()
-        assert balances_in(storage) == {"ann": 200}
-
-
-def test_readers_never_miss_a_view_nor_see_one_half_built(storage: Storage, flavour: str) -> None:
-    """They poll by plain SQL, while version after version takes over and a writer goes on."""
-    stop = threading.Event()
-    seen: list[int] = []
-
-    def poll() -> None:
-        with reading(storage) as ask:
-            while not stop.is_set():
-                ((balance,),) = ask("SELECT balance FROM balances WHERE id = 'ann'")
-                seen.append(balance)
-
-    with store_of(flavour, storage) as store:
-        for _ in range(200):
-            store.execute(deposit, "ann", 1)
-        store.catch_up(balances(1, flavour=flavour))
-        poller = start(poll)
-        for version in range(2, 6):
-            store.execute(deposit, "ann", 1)
-            store.catch_up(balances(version, factor=1000**version, flavour=flavour))
-        eventually(lambda: seen and seen[-1] == 1000**5 * 204)
-        stop.set()
-        poller.result()
-    assert sorted(seen) == seen
-    assert min(seen) == 200
-    for balance in set(seen):
-        assert balance == 200 or any(balance == 1000**version * (199 + version) for version in range(2, 6))
-
-
-def test_views_that_cannot_be_switched_stop_it(storage: Storage, flavour: str) -> None:
-    """Somebody has made a table where the view is to be."""
-    with store_of(flavour, storage) as store:
-        store.execute(deposit, "ann", 1)
-        occupied = Projection("owners", tables=["occupied"])
-
-        if flavour == "threads":
-
-            @occupied.setup
-            def make(model: ReadModel[Any]) -> None:
-                model.connection.execute("CREATE TABLE occupied (id int)")
-                model.connection.execute(f"CREATE TABLE {model.table('occupied')} (id int)")
-        else:
-
-            @occupied.setup
-            async def make_async(model: ReadModel[Any]) -> None:
-                await result_of(model.connection.execute("CREATE TABLE occupied (id int)"))
-                await result_of(model.connection.execute(f"CREATE TABLE {model.table('occupied')} (id int)"))
-
-        @occupied.on
-        def handle(event: Deposited, context: ProjectionContext[Any]) -> None: ...
-
-        with pytest.raises(ConsumerStoppedError, match="its views could not be switched .*occupied"):
-            store.run(occupied)
-        assert status_of(store, occupied).state == "failed"
 
 
 # -- Tasks -------------------------------------------------------------------------------------------------------------

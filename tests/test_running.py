@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from factfold import ConsumerStatus, Projection, Store, StoreClosedError
+from factfold import Store, StoreClosedError
 from factfold.storage.base import Storage
 from tests.ledger import deposit, open_account
 from tests.looping import store_of
 from tests.racing import eventually, start
-from tests.read_models import recording
+from tests.read_models import recording, status_of
 
 
 @pytest.fixture
@@ -28,11 +28,6 @@ def store(storage: Storage, flavour: str) -> Iterator[Store]:
 def quick_polls(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who waits for its turn looks often."""
     monkeypatch.setattr("factfold.consuming.POLL", 0.02)
-
-
-def status_of(store: Store, projection: Projection) -> ConsumerStatus:
-    (found,) = (one for one in store.projections() if (one.name, one.version) == (projection.name, projection.version))
-    return found
 
 
 # -- Running -----------------------------------------------------------------------------------------------------------
