@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 from abc import abstractmethod
@@ -169,8 +168,9 @@ class Consumer(HandlerSet[C]):
                     await done
             except AWAY:
                 raise
-            except (Exception, asyncio.CancelledError) as error:
-                refuse_cancelled(error)
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
                 raise HandlerFailedError(index) from error
 
     def refuse_awaitable(self, returned: object) -> None:
@@ -187,11 +187,14 @@ class Consumer(HandlerSet[C]):
     def _context_for(self, recorded: RecordedEvent[object], place: Place) -> C: ...
 
 
-def refuse_cancelled(error: BaseException) -> None:
-    """Raises it again when it is that this task is cancelled, and not something that a handler has awaited."""
+def is_failure(error: BaseException) -> bool:
+    """Whether a handler in a task has failed: also when what it awaited was cancelled, but not its task itself."""
+    if isinstance(error, Exception):
+        return True
+    import asyncio  # here, so that `import factfold` need not wait for it
+
     task = asyncio.current_task()
-    if isinstance(error, asyncio.CancelledError) and (task is None or task.cancelling()):
-        raise error
+    return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +19,7 @@ from factfold.consumers import (
     HandlerFailedError,
     OnError,
     Place,
-    refuse_cancelled,
+    is_failure,
 )
 from factfold.errors import DefinitionError, UnsupportedError
 from factfold.events import RecordedEvent
@@ -382,8 +381,9 @@ async def _or_failed(awaitable: Awaitable[object]) -> None:
         await awaitable
     except AWAY:
         raise
-    except (Exception, asyncio.CancelledError) as error:
-        refuse_cancelled(error)
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         raise HandlerFailedError(None) from error
 
 
