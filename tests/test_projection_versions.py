@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from factfold import (
     RecordedEvent,
     Retry,
     Store,
+    event,
 )
 from factfold.storage.base import Storage
 from factfold.storage.sqlite import SQLite
@@ -171,3 +173,32 @@ def test_views_that_cannot_be_switched_stop_it(storage: Storage, flavour: str) -
         with pytest.raises(ConsumerStoppedError, match="its views could not be switched .*occupied"):
             store.run(occupied)
         assert status_of(store, occupied).state == "failed"
+
+
+@event(name="ledger.paid-in", was=["Deposited"])
+@dataclass(frozen=True)
+class PaidIn:
+    """The event that was called Deposited once."""
+
+    amount: int
+
+
+def test_a_renamed_event_class_goes_on_with_what_was_built() -> None:
+    """What it stands for in the log is the same, so no higher version is needed."""
+    seen: list[int] = []
+    before, after = Projection("sums"), Projection("sums")
+
+    @before.on
+    def _(event: Deposited, context: ProjectionContext[object]) -> None:
+        seen.append(event.amount)
+
+    @after.on
+    def _(event: PaidIn, context: ProjectionContext[object]) -> None:
+        seen.append(event.amount)
+
+    with Store("memory:") as store:
+        store.execute(deposit, "ann", 1)
+        store.catch_up(before)
+        store.execute(deposit, "ann", 2)
+        store.catch_up(after)
+    assert seen == [1, 2]

@@ -132,6 +132,12 @@ class Consumer(HandlerSet[C]):
         """The stored names of the events that it handles, sorted."""
         return tuple(sorted(event_type(cls).name for cls in self.types))
 
+    def handles_just(self, stored_types: Sequence[str]) -> bool:
+        """Whether these stored names, present or former ones, are of the events that it handles, and of all of them."""
+        names = [event_type(cls).names for cls in self.types]
+        known = {name for each in names for name in each}
+        return known.issuperset(stored_types) and all(not set(each).isdisjoint(stored_types) for each in names)
+
     def check_store(self, *, asynchronous: bool) -> None:
         """Raises DefinitionError when it is not for a store of this kind."""
         if not asynchronous:

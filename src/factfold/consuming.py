@@ -139,7 +139,7 @@ class Consumption(Handling):
         stored = values.get(consumer.key)
         found = (yield from self._new_checkpoint()) if stored is None else Checkpoint.decode(stored)
         types = consumer.stored_types
-        if found.types != types and consumer.kind == "projection":
+        if consumer.kind == "projection" and not consumer.handles_just(found.types):
             raise DefinitionError(
                 f"{self.name} handles {', '.join(types)}, and was built by handlers of {', '.join(found.types)}. Give "
                 "it a higher version, so that it is built anew beside the other one."
