@@ -172,7 +172,7 @@ class AsyncRunner(ABC):
         inline = InlineProjections(projections, crew.decode, place, crew.log.name)
         for projection in await crew.follow(inline.missing()):
             head = (await crew.log.head()).position
-            workers = crew.start([await crew.consumption(projection, place, head)])
+            workers = await crew.start([await crew.consumption(projection, place, head)])
             await asyncio.wait([worker.task for worker in workers])
             if projection in await crew.follow(inline.missing()):  # nobody else was faster
                 raise_failed([worker.consumption for worker in workers])
@@ -184,7 +184,7 @@ class AsyncRunner(ABC):
         check_consumers(consumers, asynchronous=True)
         crew = await self._crewed()
         place = crew.place(self)
-        return crew.start([await crew.consumption(consumer, place, until) for consumer in consumers])
+        return await crew.start([await crew.consumption(consumer, place, until) for consumer in consumers])
 
     async def _wait_for_all(self, workers: Sequence[AsyncWorker]) -> None:
         try:

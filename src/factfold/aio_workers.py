@@ -11,7 +11,7 @@ from factfold.consumers import Place
 from factfold.consuming import Consumption
 from factfold.errands import Errands, Rest, run_async
 from factfold.errors import FactfoldError, StoreClosedError
-from factfold.handling import AnyConsumer
+from factfold.handling import ENDS, AnyConsumer
 from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.statuses import age_after
@@ -131,8 +131,12 @@ class AsyncCrew:
         if isinstance(self.log, AsyncTransactionalLog):
             await self.log.accompany(inline.accompaniment)
 
-    def start(self, consumptions: Sequence[Consumption]) -> list[AsyncWorker]:
+    async def start(self, consumptions: Sequence[Consumption]) -> list[AsyncWorker]:
         """Runs consumers. Raises ValueError when one of them is being run here already."""
+        for consumption in consumptions:
+            known = self._workers.get(consumption.consumer.key)
+            if known is not None and known.consumption.state in ENDS:
+                await asyncio.wait([known.task], timeout=LEAVING)  # it gives its lease back
         if self._closed:
             raise StoreClosedError(f"{self.log.name}: the store is closed.")
         keys = [consumption.consumer.key for consumption in consumptions]

@@ -39,6 +39,9 @@ AnyConsumer: TypeAlias = Consumer[Any]
 State: TypeAlias = Literal["waiting", "catching up", "live", "retrying", "failed", "superseded", "stopped"]
 """What a consumer does, as seen from the process that runs it."""
 
+ENDS: tuple[State, ...] = ("failed", "superseded", "stopped")
+"""The states in which it does nothing any more."""
+
 
 class LeaseLostError(Exception):
     """Somebody else runs the consumer by now, or may."""

@@ -11,7 +11,7 @@ from factfold.consumers import Place
 from factfold.consuming import Consumption
 from factfold.errands import Errands, Rest, run
 from factfold.errors import FactfoldError, StoreClosedError
-from factfold.handling import AnyConsumer
+from factfold.handling import ENDS, AnyConsumer
 from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.statuses import age_after
@@ -146,6 +146,10 @@ class Crew:
 
     def start(self, consumptions: Sequence[Consumption]) -> list[Worker]:
         """Runs consumers. Raises ValueError when one of them is being run here already."""
+        for consumption in consumptions:
+            known = self._workers.get(consumption.consumer.key)
+            if known is not None and known.is_running and known.consumption.state in ENDS:
+                known.ended.wait(LEAVING)  # it gives its lease back
         with self._lock:
             if self._closed:
                 raise StoreClosedError(f"{self.log.name}: the store is closed.")
