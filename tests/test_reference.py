@@ -16,7 +16,7 @@ import factfold
 import factfold.storage
 import factfold.testing
 from factfold.cli.app import app
-from factfold.testing import Outcome, Scenario, strategies
+from factfold.testing import Outcome, Projected, Reacted, Scenario, strategies
 
 ROOT = Path(__file__).parent.parent
 FOLDER = ROOT / "docs" / "reference"
@@ -119,6 +119,6 @@ def test_every_name_of_the_testing_kit_is_in_the_page_about_it(name: str) -> Non
 
 
 def test_every_method_of_a_scenario_is_in_the_page_about_testing() -> None:
-    for methods in (Scenario, Outcome):
-        for name in vars(methods):
+    for methods in (Scenario, Outcome, Projected, Reacted):
+        for name in dir(methods):
             assert name.startswith("_") or name == "setting" or f"`{name}" in TESTING or f"`.{name}(" in TESTING, name

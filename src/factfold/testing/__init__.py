@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from factfold.testing.faults import Faulty
     from factfold.testing.fixed import NOW, nth_id
     from factfold.testing.outcome import Outcome
+    from factfold.testing.projected import Projected
     from factfold.testing.purity import assert_pure
+    from factfold.testing.reacted import Reacted
     from factfold.testing.samples import Sample, event_samples
     from factfold.testing.scenarios import Scenario, scenario
 else:
@@ -25,6 +27,8 @@ else:
         "Clock": "clock",
         "Faulty": "faults",
         "Outcome": "outcome",
+        "Projected": "projected",
+        "Reacted": "reacted",
         "Sample": "samples",
         "Scenario": "scenarios",
         "StorageContract": "contract",
@@ -61,6 +65,8 @@ __all__ = [
     "Clock",
     "Faulty",
     "Outcome",
+    "Projected",
+    "Reacted",
     "Sample",
     "Scenario",
     "StorageContract",

@@ -38,16 +38,22 @@ def moment(what: str, given: object) -> datetime:
 
 
 class Fixed(Wrapper):
-    """A command whose transaction gets its time and its ids from here. Notes what the last run has read."""
+    """A command whose transaction gets its time and its ids from here. Notes what the last run has read.
 
-    def __init__(self, command: Callable[..., object], now: datetime) -> None:
+    `ids` is how many ids were used, with those that others had used before.
+    """
+
+    def __init__(self, command: Callable[..., object], now: datetime, ids: int = 0) -> None:
         self.command = command
         self.reads: tuple[str, ...] = ()
+        self.ids = ids
         self._now = now
+        self._first = ids + 1
 
     def __call__(self, tx: Transaction, /, *args: object, **kwargs: object) -> object:
         # The store makes the transactions, and what it knows of fixing is a clock: the ids can only be set in here.
         tx._origin = self  # pyright: ignore[reportPrivateUsage]
+        self.ids = self._first - 1
         try:
             return self.command(tx, *args, **kwargs)
         finally:
@@ -59,4 +65,5 @@ class Fixed(Wrapper):
 
     def new_id(self, index: int) -> UUID:
         """The id of a call of `tx.new_id()`, as a transaction asks for it: 0 is the first."""
-        return nth_id(index + 1)
+        self.ids = max(self.ids, self._first + index)
+        return nth_id(self._first + index)

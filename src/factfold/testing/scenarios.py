@@ -1,4 +1,4 @@
-"""Scenarios: what happened before, what is done now, and (`Outcome`) what has to come of it."""
+"""Scenarios: what happened before, and what is done now; what has to come of it is said by what `when` gives."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from factfold.commands import check_command, name_of
+from factfold.projections import Projection
+from factfold.reactions import Reaction
 from factfold.store import Store
 from factfold.streams import Stream
 from factfold.testing.fixed import NOW, moment
 from factfold.testing.named import Exactly, check_events, checked_stream
 from factfold.testing.outcome import Outcome
+from factfold.testing.projected import Projected
+from factfold.testing.projecting import project
+from factfold.testing.reacted import Reacted
+from factfold.testing.reacting import react
 from factfold.testing.setting import Given, Setting
 from factfold.transaction import Transaction
 
@@ -61,11 +67,36 @@ class Scenario:
         check_command(command)
         return Outcome(name_of(command), self.setting.run(command, args, kwargs))
 
+    def when_projected(self, projection: Projection, /) -> Projected:
+        """Has a projection follow what was given, then builds it again from all of it: the rows have to be the same.
+
+        It runs on a temporary database of SQLite, or on the engine of the scenario's store. Handlers that are
+        `async def` run in an event loop of their own. Failing events are tried again without pauses.
+
+        Raises TypeError for what is no projection, ConsumerStoppedError when its tables cannot be made, and what an
+        append of the given events raises.
+        """
+        _check_consumer(".when_projected", projection, Projection)
+        return Projected(project(self.setting, projection))
+
+    def when_reacted(self, reaction: Reaction, /) -> Reacted:
+        """Has a reaction handle what was given, from the beginning, and what follows from that, until it is at rest.
+
+        Then its handlers are called again with the same events, as after a crash: nothing more may happen. Handlers
+        that are `async def` run in an event loop of their own. Failing events are tried again without pauses.
+
+        Raises TypeError for what is no reaction, and what an append of the given events raises.
+        """
+        _check_consumer(".when_reacted", reaction, Reaction)
+        return Reacted(react(self.setting, reaction))
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> object:
             """Says what is missing where `then` comes before `when`; a type checker says it, too."""
-            hint = ": say first what is done, .when(command, ...)" if name.startswith("then") else ""
+            hint = ""
+            if name.startswith("then"):
+                hint = ": say first what is done, .when(command, ...), .when_projected(...) or .when_reacted(...)"
             raise AttributeError(f"A scenario has no {name!r}{hint}", name=name, obj=self)
 
     def __repr__(self) -> str:
@@ -75,13 +106,25 @@ class Scenario:
 def scenario(store: Store | None = None, *, now: datetime = NOW) -> Scenario:
     """A scenario in which nothing has happened yet.
 
-    In it `tx.now` is `now`, and the n-th call of `tx.new_id()` gives `nth_id(n)`. It runs in memory, or on the engine
-    of `store`: each `when` in a namespace of its own, which stays there.
+    In it `tx.now` is `now`, and the n-th call of `tx.new_id()` gives `nth_id(n)`. It runs in memory (a projection on
+    SQLite), or on the engine of `store`: each `when` in a namespace of its own, which stays there.
 
     Raises TypeError, ValueError for what is no store, or no aware datetime.
     """
     _check_store(store)
     return Scenario(Setting(moment("now", now), store))
+
+
+def _check_consumer(call: str, given: object, wanted: type[Projection | Reaction]) -> None:
+    if isinstance(given, wanted):
+        return
+    if isinstance(given, Projection):
+        hint = "A projection: .when_projected(projection)"
+    elif isinstance(given, Reaction):
+        hint = "A reaction: .when_reacted(reaction)"
+    else:
+        hint = "A command: .when(command, ...)"
+    raise TypeError(f"{call}({given!r}): a {wanted.__name__} is needed, with its handlers. {hint}")
 
 
 def _check_store(store: object) -> None:

@@ -1,8 +1,9 @@
-"""What a command finds when it runs in a scenario, and what came of the run."""
+"""What is found by what runs in a scenario, and what came of the run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from uuid import uuid4
 
@@ -11,6 +12,7 @@ from msgspec import Struct, structs
 from factfold.cache import AnyStream
 from factfold.errors import WrongStreamsError
 from factfold.events import RecordedEvent
+from factfold.storage.memory import Memory
 from factfold.store import Store
 from factfold.testing.fixed import Fixed
 from factfold.transaction import Transaction
@@ -27,9 +29,9 @@ class Given(Struct, frozen=True):
 
 
 class Run(Struct, frozen=True):
-    """What came of a command: what it returned or raised, what it appended and what it has read.
+    """What came of a command, or of a reaction: what it returned or raised, what it appended and what it has read.
 
-    `store` is the one that it ran on, as it was left.
+    `store` is on the log that it ran on, as it was left.
     """
 
     store: Store
@@ -50,20 +52,20 @@ class Setting(Struct, frozen=True):
         """The same, after something more has happened."""
         return structs.replace(self, givens=(*self.givens, given))
 
+    def empty(self) -> Store:
+        """A store on a log that nobody has used before: on the engine of the scenario's store, or in memory."""
+        # The name begins those of a read model's tables, which databases do not allow to be long.
+        return Store(Memory()) if self.store is None else self.store.namespace(f"scenario-{uuid4().hex[:12]}")
+
     def prepared(self) -> Store:
         """A store on a log that nobody has used before, in which just this has happened.
 
         Raises what an append of the given events raises.
         """
-        store = Store("memory:") if self.store is None else self.store.namespace(f"scenario-{uuid4().hex}")
+        store = self.empty()
         for given in self.givens:
-            try:
-                store.execute(_append, given)
-            except Exception as error:
-                error.add_note(f"This was raised while the scenario appended what was given: {given}")
-                if isinstance(error, WrongStreamsError):
-                    error.add_note("In a scenario: .given_shared(event, stream, other_stream)")
-                raise
+            with giving(given):
+                store.execute(append, given)
         return store
 
     def run(self, command: Callable[..., object], args: Sequence[object], kwargs: dict[str, object]) -> Run:
@@ -77,8 +79,20 @@ class Setting(Struct, frozen=True):
         return Run(store, receipt.result, None, receipt.events, fixed.reads)
 
 
-def _append(tx: Transaction, given: Given) -> None:
-    """A command that only appends."""
+@contextmanager
+def giving(given: Given) -> Generator[None]:
+    """While this is appended: says so in what the append raises."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"This was raised while the scenario appended what was given: {given}")
+        if isinstance(error, WrongStreamsError):
+            error.add_note("In a scenario: .given_shared(event, stream, other_stream)")
+        raise
+
+
+def append(tx: Transaction, given: Given) -> None:
+    """A command that appends what was given."""
     first, *others = tx.read(given.streams)
     for event in given.events:
         # What the type checker has seen at given() it cannot see here: the events of any streams are of no one type.
