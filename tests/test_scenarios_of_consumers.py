@@ -11,7 +11,9 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
+from psycopg.types.json import Jsonb
 
 from factfold import (
     AsyncReactionContext,
@@ -28,6 +30,7 @@ from factfold import (
     Store,
     Transaction,
 )
+from factfold.storage.postgres import Postgres
 from factfold.testing import NOW, Projected, Reacted, nth_id, scenario
 from tests.ledger import (
     Account,
@@ -310,6 +313,40 @@ def test_a_projection_has_rows_on_the_engine_of_a_store(tmp_path: Any) -> None:
             projected.then_rows("sheet", [("ann", "Ann", 30)]).then_query("SELECT balance FROM {sheet}", [(30,)])
 
 
+def test_a_projection_has_rows_in_postgres(direct: Postgres) -> None:
+    """A name of a table as long as may be, and handlers of both kinds."""
+    name = "sheet_of_balances_with_quite_a_long_name"
+    sheets = Projection(name), Projection(name)
+
+    @sheets[0].setup
+    def _(model: ReadModel[psycopg.Connection]) -> None:
+        model.connection.execute(f"CREATE TABLE {model.table(name)} (owner TEXT, facts JSONB)".encode())
+
+    @sheets[0].on
+    def _(event: Opened, context: ProjectionContext[psycopg.Connection]) -> None:
+        insert = f"INSERT INTO {context.table(name)} VALUES (%s, %s)".encode()
+        context.connection.execute(insert, (event.owner, Jsonb({"at": 1})))
+
+    @sheets[1].setup
+    async def _(model: ReadModel[psycopg.AsyncConnection]) -> None:
+        await model.connection.execute(f"CREATE TABLE {model.table(name)} (owner TEXT, facts JSONB)".encode())
+
+    @sheets[1].on
+    async def _(event: Opened, context: ProjectionContext[psycopg.AsyncConnection]) -> None:
+        insert = f"INSERT INTO {context.table(name)} VALUES (%s, %s)".encode()
+        await context.connection.execute(insert, (event.owner, Jsonb({"at": 1})))
+
+    with Store(direct) as store:
+        for sheet in sheets:
+            (
+                scenario(store)
+                .given(accounts("ann"), Opened("Ann"))
+                .when_projected(sheet)
+                .then_rows(name, [("Ann", {"at": 1})])
+                .then_query(f"SELECT facts->>'at' AS at FROM {{{name}}}", [{"at": "1"}])
+            )
+
+
 # -- Reactions ---------------------------------------------------------------------------------------------------------
 
 
@@ -551,3 +588,10 @@ def test_rows_need_tables() -> None:
         ANN.when_projected(forgiving()).then_rows("forgiving", [])
     with Store("memory:") as store, pytest.raises(TypeError, match="ran on memory:, which has no SQL database"):
         scenario(store).when_projected(forgiving()).then_query("SELECT 1", [])
+
+
+def test_a_store_without_inline_projections_is_needed() -> None:
+    given: Any = scenario(Store("sqlite:///never-opened.db", inline=[booked()]))
+    for call, consumer in (("when_projected", booked()), ("when_reacted", welcoming())):
+        with pytest.raises(ValueError, match=rf"{call}\(\): Store\(.* a store without inline="):
+            getattr(given, call)(consumer)

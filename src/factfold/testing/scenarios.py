@@ -13,6 +13,7 @@ from factfold.store import Store
 from factfold.streams import Stream
 from factfold.testing.fixed import NOW, moment
 from factfold.testing.named import Exactly, check_events, checked_stream
+from factfold.testing.noting import settings_of
 from factfold.testing.outcome import Outcome
 from factfold.testing.projected import Projected
 from factfold.testing.projecting import project
@@ -73,10 +74,11 @@ class Scenario:
         It runs on a temporary database of SQLite, or on the engine of the scenario's store. Handlers that are
         `async def` run in an event loop of their own. Failing events are tried again without pauses.
 
-        Raises TypeError for what is no projection, ConsumerStoppedError when its tables cannot be made, and what an
-        append of the given events raises.
+        Raises TypeError for what is no projection, ConsumerStoppedError when its tables cannot be made, ValueError when
+        the scenario's store runs projections inline, and what an append of the given events raises.
         """
         _check_consumer(".when_projected", projection, Projection)
+        self._check_not_inline(".when_projected")
         return Projected(project(self.setting, projection))
 
     def when_reacted(self, reaction: Reaction, /) -> Reacted:
@@ -85,10 +87,20 @@ class Scenario:
         Then its handlers are called again with the same events, as after a crash: nothing more may happen. Handlers
         that are `async def` run in an event loop of their own. Failing events are tried again without pauses.
 
-        Raises TypeError for what is no reaction, and what an append of the given events raises.
+        Raises TypeError for what is no reaction, ValueError when the scenario's store runs projections inline, and what
+        an append of the given events raises.
         """
         _check_consumer(".when_reacted", reaction, Reaction)
+        self._check_not_inline(".when_reacted")
         return Reacted(react(self.setting, reaction))
+
+    def _check_not_inline(self, call: str) -> None:
+        store = self.setting.store
+        if store is not None and settings_of(store).inline:
+            raise ValueError(
+                f"{call}(): {store!r} runs projections inline, and other stores on it would have to, too: give the "
+                "scenario a store without inline=[...]"
+            )
 
     if not TYPE_CHECKING:
 

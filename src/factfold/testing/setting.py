@@ -54,8 +54,8 @@ class Setting(Struct, frozen=True):
 
     def empty(self) -> Store:
         """A store on a log that nobody has used before: on the engine of the scenario's store, or in memory."""
-        # The name begins those of a read model's tables, which databases do not allow to be long.
-        return Store(Memory()) if self.store is None else self.store.namespace(f"scenario-{uuid4().hex[:12]}")
+        # A short name: those of a read model's tables begin with it, and databases cut long ones off.
+        return Store(Memory()) if self.store is None else self.store.namespace(f"test-{uuid4().hex[:12]}")
 
     def prepared(self) -> Store:
         """A store on a log that nobody has used before, in which just this has happened.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any, TypeVar, assert_type
 
-from factfold import Store, Stream
-from factfold.testing import Clock, Outcome, Scenario, assert_pure, nth_id, scenario
+from factfold import Projection, Reaction, Store, Stream
+from factfold.testing import Clock, Outcome, Projected, Reacted, Scenario, assert_pure, nth_id, scenario
 from tests.typing.accepted.commands import Raise, deposit, find, open_account, total
 from tests.typing.domain import (
     Account,
@@ -62,6 +62,24 @@ def what_has_to_come_of_it(given: Scenario, history: list[AccountEvent]) -> None
     )
     given.when(find, "a").then_result("ann").then_result(None)
     given.when(open_account, "a", "ann").then_result(None)
+
+
+def what_a_projection_makes_of_it(given: Scenario, projection: Projection, rows: list[tuple[str, int]]) -> None:
+    projected = given.when_projected(projection)
+    assert_type(projected, Projected)
+    assert_type(projected.then_rows("balances", [("ann", 5), ("bob", None)]), Projected)
+    projected.then_rows("balances", rows).then_rows("balances", []).then_rows("balances", [{"owner": "ann", "n": 5}])
+    projected.then_query("SELECT 1", ((1,),)).then_query("SELECT 1", tuple(rows))
+    projected.then_parked(Deposited(5), ValueError).then_parked(3, OSError).then_all_handled()
+    projected.then_stopped(Deposited(5), OSError, errno=5).then_stopped(3, ValueError)
+
+
+def what_a_reaction_does(given: Scenario, reaction: Reaction, history: list[AccountEvent]) -> None:
+    reacted = given.when_reacted(reaction)
+    assert_type(reacted, Reacted)
+    assert_type(reacted.then(accounts("a"), Deposited(5), Opened("ann"), *history), Reacted)
+    reacted.then_shared(Enrolled("c", "s"), courses("c"), students("s")).then_nothing().then_nothing_else()
+    reacted.then_raises(OSError, errno=5).then_parked(Deposited(5), ValueError).then_state(accounts("a"), Account())
 
 
 def a_helper_over_any_stream(given: Scenario, stream: Stream[S, E], event: E, state: S) -> None:

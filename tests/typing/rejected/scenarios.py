@@ -5,8 +5,8 @@ from __future__ import annotations
 from datetime import date
 from typing import TypeVar
 
-from factfold import AsyncStore, Stream
-from factfold.testing import Clock, Outcome, Scenario, assert_pure, nth_id, scenario
+from factfold import AsyncStore, Projection, Reaction, Stream
+from factfold.testing import Clock, Outcome, Projected, Reacted, Scenario, assert_pure, nth_id, scenario
 from tests.typing.accepted.commands import Raise, deposit, find, open_account
 from tests.typing.domain import (
     Account,
@@ -68,6 +68,32 @@ def what_cannot_come_of_it(outcome: Outcome[int], given: Scenario) -> None:
     outcome.then_raises(ValueError("amount"))  # type: ignore[arg-type]
     outcome.then_raises("ValueError")  # type: ignore[arg-type]
     outcome.given(accounts("a"), Opened("ann"))  # type: ignore[attr-defined]
+
+
+def what_is_run(given: Scenario, projection: Projection, reaction: Reaction) -> None:
+    given.when_projected(reaction)  # type: ignore[arg-type]
+    given.when_projected(deposit)  # type: ignore[arg-type]
+    given.when_reacted(projection)  # type: ignore[arg-type]
+    given.when_reacted(reaction, "a")  # type: ignore[call-arg]
+    given.when(projection)  # type: ignore[arg-type]
+
+
+def what_no_projection_makes_of_it(projected: Projected) -> None:
+    projected.then_rows([("ann", 5)])  # type: ignore[call-arg,arg-type]
+    projected.then_rows("balances", ("ann", 5))  # type: ignore[arg-type]
+    projected.then_rows("balances", [["ann", 5]])  # type: ignore[list-item]
+    projected.then_query("SELECT 1", 1)  # type: ignore[arg-type]
+    projected.then_parked(Deposited(5), ValueError("amount"))  # type: ignore[arg-type]
+    projected.then_stopped(Deposited(5))  # type: ignore[call-arg]
+    projected.then(accounts("a"))  # type: ignore[attr-defined]
+
+
+def what_no_reaction_does(reacted: Reacted) -> None:
+    reacted.then(accounts("a"), Defined(1))  # type: ignore[misc]
+    reacted.then_state(accounts("a"), 5)  # type: ignore[misc]
+    reacted.then_result(5)  # type: ignore[attr-defined]
+    reacted.then_rows("balances", [])  # type: ignore[attr-defined]
+    reacted.then_parked(Deposited(5), "ValueError")  # type: ignore[arg-type]
 
 
 def a_helper_over_any_stream(given: Scenario, stream: Stream[S, E], event: E, state: S) -> None:
