@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -31,7 +33,7 @@ from factfold import (
     Transaction,
 )
 from factfold.storage.postgres import Postgres
-from factfold.testing import NOW, Projected, Reacted, nth_id, scenario
+from factfold.testing import NOW, Projected, Reacted, noting, nth_id, scenario
 from tests.ledger import (
     Account,
     Deposited,
@@ -306,7 +308,7 @@ def test_a_projection_runs_on_the_engine_of_a_store(rival: Store) -> None:
     assert rival.head() == 0
 
 
-def test_a_projection_has_rows_on_the_engine_of_a_store(tmp_path: Any) -> None:
+def test_a_projection_has_rows_on_the_engine_of_a_store(tmp_path: Path) -> None:
     with Store(f"sqlite:///{tmp_path}/ledger.db") as store:
         for _ in range(2):
             projected = scenario(store).given(accounts("ann"), Opened("Ann"), Deposited(30)).when_projected(booked())
@@ -451,14 +453,16 @@ def test_a_handler_that_decides_by_a_state_is_found_out() -> None:
     assert "at position 1\n  it raised TooLittleError('0 is too little')" in fails(failing, "then_nothing")
 
 
-def test_a_reaction_without_end_is_found_out() -> None:
+def test_a_reaction_without_end_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(noting, "LIMIT", 20)
     endless = Reaction("endless", start="beginning", retry=Retry(max_attempts=1))
 
     @endless.on
     def _(event: Deposited, context: ReactionContext) -> None:
         context.execute(deposit, "ann", 1)
 
-    ANN.when_reacted(endless).then_raises(RuntimeError)
+    reacted = ANN.when_reacted(endless).then_raises(RuntimeError)
+    reacted.then(accounts("ann"), *[Deposited(1)] * 20)
 
 
 def note(tx: Transaction, id: str) -> tuple[datetime, UUID]:
@@ -514,12 +518,14 @@ def test_a_reaction_runs_on_the_engine_of_a_store(rival: Store) -> None:
     assert rival.head() == 0
 
 
-def test_nothing_is_left_of_a_scenario() -> None:
+def test_nothing_is_left_of_a_scenario(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     before = set(threading.enumerate())
     ANN.when_reacted(welcoming())
     ANN.when_reacted(gathering())
     ANN.when_projected(booked())
     assert [thread for thread in threading.enumerate() if thread not in before and thread.is_alive()] == []
+    assert list(tmp_path.iterdir()) == []
 
 
 # -- Wrong use ---------------------------------------------------------------------------------------------------------

@@ -32,6 +32,10 @@ class Notes:
         self._ids = 0
         self._commands = 0
 
+    def count_anew(self) -> None:
+        """From now on as many commands may be executed as before."""
+        self._commands = 0
+
     def fixed(self, command: Callable[..., object]) -> Fixed:
         """A command, with its time and its ids. Raises InvalidCommandError; RuntimeError when there were too many."""
         check_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -45,10 +46,25 @@ def project(setting: Setting, projection: Projection) -> Built:
         return _build(setting, projection, setting.empty())
     with TemporaryDirectory(prefix="factfold-") as directory:
         path = Path(directory) / "scenario.db"
-        # what survives a power failure is nothing that a scenario could ask
-        with Store(SQLite(path, synchronous="normal")) as store:
+        path.write_bytes(_blank())
+        with Store(_on(path)) as store:
             built = _build(setting, projection, store)
         return structs.replace(built, tables=Copied(path))
+
+
+@cache
+def _blank() -> bytes:
+    """A database without events, made once: to make it takes longer than to use it."""
+    with TemporaryDirectory(prefix="factfold-") as directory:
+        path = Path(directory) / "blank.db"
+        with Store(_on(path)):
+            pass  # which makes its tables
+        return path.read_bytes()
+
+
+def _on(path: Path) -> SQLite:
+    """What survives a power failure is nothing that a scenario could ask."""
+    return SQLite(path, synchronous="normal")
 
 
 def _build(setting: Setting, projection: Projection, store: Store) -> Built:

@@ -61,6 +61,7 @@ def _run_again(
     """Has all events handled again that were handled, as after a crash; says what was done again."""
     parked = {one.position for one in handled.parked}
     told: list[str] = []
+    notes.count_anew()
     for position, recorded in handled.events.items():
         if position in parked or (stopped is not None and position > stopped.position):
             continue
