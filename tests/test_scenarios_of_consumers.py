@@ -550,6 +550,8 @@ WRONG: dict[str, tuple[Callable[[], object], str]] = {
     "a reaction": (lambda: anything.when_projected(welcoming()), r"Projection is needed.*\.when_reacted\(reaction\)"),
     "a projection": (lambda: anything.when_reacted(booked()), r"Reaction is needed.*\.when_projected\(projection\)"),
     "a command": (lambda: anything.when_reacted(deposit), r"Reaction is needed.*\.when\(command, \.\.\.\)"),
+    "one for a command": (lambda: anything.when(booked()), r"command is needed.*\.when_projected\(projection\)"),
+    "another one for a command": (lambda: anything.when(welcoming()), r"command is needed.*\.when_reacted\(reaction\)"),
     "nothing done": (lambda: anything.then_rows("sheet", []), r"no 'then_rows': say first.*\.when_projected\("),
 }
 

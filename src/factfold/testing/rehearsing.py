@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from inspect import iscoroutinefunction
@@ -116,7 +116,7 @@ class Loop:
 
     async def _handle(self, consumer: AnyConsumer, recorded: RecordedEvent[object]) -> None:
         done = consumer.work((recorded,), Place(None, self._store, settings_of(self._beside).namespace))
-        if asyncio.iscoroutine(done):
+        if isinstance(done, Awaitable):
             await done
 
     def _run(self, coroutine: Coroutine[Any, Any, R]) -> R:

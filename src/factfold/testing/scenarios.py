@@ -63,8 +63,9 @@ class Scenario:
     ) -> Outcome[R]:
         """Executes a command, whatever it may raise: what has to come of it is said by the methods of the outcome.
 
-        Raises InvalidCommandError for what is no command, and what an append of the given events raises.
+        Raises TypeError, InvalidCommandError for what is no command, and what an append of the given events raises.
         """
+        _check_no_consumer(command)
         check_command(command)
         return Outcome(name_of(command), self.setting.run(command, args, kwargs))
 
@@ -128,15 +129,22 @@ def scenario(store: Store | None = None, *, now: datetime = NOW) -> Scenario:
 
 
 def _check_consumer(call: str, given: object, wanted: type[Projection | Reaction]) -> None:
-    if isinstance(given, wanted):
-        return
+    if not isinstance(given, wanted):
+        raise TypeError(f"{call}({given!r}): a {wanted.__name__} is needed, with its handlers. {_way_of(given)}")
+
+
+def _check_no_consumer(given: object) -> None:
+    if isinstance(given, Projection | Reaction):
+        raise TypeError(f".when({given!r}): a command is needed. {_way_of(given)}")
+
+
+def _way_of(given: object) -> str:
+    """How it is given to a scenario."""
     if isinstance(given, Projection):
-        hint = "A projection: .when_projected(projection)"
-    elif isinstance(given, Reaction):
-        hint = "A reaction: .when_reacted(reaction)"
-    else:
-        hint = "A command: .when(command, ...)"
-    raise TypeError(f"{call}({given!r}): a {wanted.__name__} is needed, with its handlers. {hint}")
+        return "A projection: .when_projected(projection)"
+    if isinstance(given, Reaction):
+        return "A reaction: .when_reacted(reaction)"
+    return "A command: .when(command, ...)"
 
 
 def _check_store(store: object) -> None:
