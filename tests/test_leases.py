@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -81,6 +82,29 @@ def test_a_lease_lasts_as_long_as_its_owner_said(storage: Storage) -> None:
     log = engine.log("default")
     assert run(Lease("projection/p/1", 1000.0, time.monotonic).claim(), log, no_rest) == 0
     assert run(Lease("projection/p/1", 0.001, time.monotonic).claim(), log, no_rest) > 900
+    engine.close()
+
+
+def test_who_has_watched_a_lease_for_long_enough_need_not_believe_the_storages_clock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was set back, perhaps by hours."""
+    clock, memory_clock = Clock(), Clock()
+    monkeypatch.setattr("factfold.storage.memory.time", SimpleNamespace(monotonic=memory_clock))
+    engine = Memory().open()
+    log = engine.log("default")
+    lost, renewed, waiting = (Lease("projection/p/1", 5.0, clock) for _ in range(3))
+    assert run(lost.claim(), log, no_rest) == 0
+    memory_clock.now -= 3600.0
+    assert 5 < run(waiting.claim(), log, no_rest) < 5.1
+    clock.now += 4.0
+    assert 1 < run(waiting.claim(), log, no_rest) < 1.1
+    run(lost.renew(), log, no_rest)
+    clock.now += 4.0
+    assert run(waiting.claim(), log, no_rest) > 4, "it lives"
+    clock.now += 5.1
+    assert run(renewed.claim(), log, no_rest) > 4, "who comes later has to watch it first"
+    assert run(waiting.claim(), log, no_rest) == 0
     engine.close()
 
 

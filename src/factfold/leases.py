@@ -1,8 +1,8 @@
 """Leases: who runs a consumer, and until when he may think so.
 
 Who runs one writes its lease again and again. When that has grown older than its owner said, by the clock of the
-storage, anybody may take it. The owner counts by a clock of his own, from the moment before he has sent it: he stops
-believing in it before others do, also when his process stood still meanwhile.
+storage or of who has watched it for so long, anybody may take it. The owner counts by a clock of his own, from the
+moment before he has sent it: he stops believing in it before others do, also when his process stood still meanwhile.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class Lease:
         self._clock = clock
         self._beats = 0
         self._held: _Held | None = None
+        self._seen = _Held(b"", 0.0)  # somebody else's, and until when it holds if it is not renewed
 
     @property
     def is_held(self) -> bool:
@@ -49,9 +50,9 @@ class Lease:
         """Takes it, if it is free. Says in how many seconds it may be, if it is not; 0 when it was taken."""
         found: Sequence[Entry] = yield ReadEntries(LEASES, _just_below(self._key), 1)
         there = found[0] if found and found[0].key == self._key else None
-        if there is not None and not self._is_mine(there.value) and not is_over(there):
+        if there is not None and not self._is_mine(there.value) and not self._is_over(there):
             self._held = None
-            return seconds_of(there.value) - there.age + SLACK
+            return min(seconds_of(there.value) - there.age, self._seen.until - self._clock()) + SLACK
         sent, value = self._clock(), self._next()
         done: bool = yield Swap(Put(LEASES, self._key, value), None if there is None else there.value)
         self._held = _Held(value, sent + self._seconds) if done else None
@@ -82,6 +83,12 @@ class Lease:
                 return
             if (yield Swap(Put(LEASES, self._key, None), value)):
                 return
+
+    def _is_over(self, entry: Entry) -> bool:
+        """Whether it has not been renewed for too long: by the storage's clock, which may be set, or by this one."""
+        if entry.value != self._seen.value:
+            self._seen = _Held(entry.value, self._clock() + seconds_of(entry.value))
+        return is_over(entry) or self._clock() >= self._seen.until
 
     def _next(self) -> bytes:
         self._beats += 1
