@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -235,6 +236,18 @@ def test_a_handler_does_not_end_the_transaction(storage: Storage, index: int) ->
 @pytest.mark.parametrize("statement", STATEMENTS)
 def test_a_handler_does_not_write_to_the_log(tmp_path: Path, statement: str) -> None:
     assert_refused(SQLite(tmp_path / "log.db"), lambda connection: connection.execute(statement))
+
+
+def test_a_transaction_that_a_handler_has_ended_unseen_is_missed(tmp_path: Path) -> None:
+    """It stops the projection where it is, and says why."""
+
+    def end(connection: Any) -> None:
+        connection.execute("CREATE TABLE other (id int PRIMARY KEY)")
+        connection.execute("INSERT INTO other VALUES (1)")
+        with contextlib.suppress(sqlite3.IntegrityError):
+            connection.execute("INSERT OR ROLLBACK INTO other VALUES (1)")
+
+    assert_refused(SQLite(tmp_path / "log.db"), end)
 
 
 def assert_refused(storage: Storage, forbidden: Forbidden) -> None:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import starmap
 from typing import Any
 from uuid import UUID
 
 import msgspec
 
-from factfold.errors import AppendRefusedError, LogDivergedError, StorageFormatError
+from factfold.errors import AppendRefusedError, LogDivergedError, StorageError, StorageFormatError
 from factfold.storage._sqlite_database import Database
 from factfold.storage._sqlite_format import Statements
 from factfold.storage.base import (
@@ -98,8 +98,7 @@ class Tables:
             ) from error
         appended = Appended(first, versions, recorded_at, news)
         if inline is not None:
-            with self._database.guard:
-                inline.handle(connection, events_of(append, appended))
+            self._lend(connection, partial(inline.handle, connection, events_of(append, appended)))
         self._database.commit(connection)
         return appended
 
@@ -179,10 +178,20 @@ class Tables:
         swap, body = asked
         swapped = self._swap(connection, swap)
         if swapped:
-            with self._database.guard:
-                body(connection)
+            self._lend(connection, partial(body, connection))
         self._database.commit(connection)
         return swapped
+
+    def _lend(self, connection: sqlite3.Connection, work: Callable[[], object]) -> None:
+        """Has somebody else work in the transaction."""
+        with self._database.guard:
+            work()
+        if not connection.in_transaction:
+            raise StorageError(
+                f"{self.name}: a handler has ended the transaction, by OR ROLLBACK or RAISE(ROLLBACK), and went on. "
+                "What it wrote after that is there, and nothing else. Let the error through, and use OR ABORT: "
+                "factfold rolls back, for a whole batch and its checkpoint."
+            )
 
     def _swap(self, connection: sqlite3.Connection, swap: Swap) -> bool:
         found = connection.execute(self._sql().get, (swap.put.place, swap.put.key)).fetchone()
