@@ -57,7 +57,7 @@ class AsyncRunner(ABC):
             DefinitionError: one of them is not for this store, or has handlers other than it was built by.
             ValueError: one of them is being run by this store already.
         """
-        await self._wait_for_all(await self._run_all(consumers))
+        await self._run_to_the_end(consumers, None)
 
     async def catch_up(self, *consumers: AnyConsumer) -> None:
         """Runs projections and reactions until they have done what is in the log now. Does I/O.
@@ -65,7 +65,7 @@ class AsyncRunner(ABC):
         Raises as `run`.
         """
         head = (await (await self._crewed()).log.head()).position
-        await self._wait_for_all(await self._run_all(consumers, until=head))
+        await self._run_to_the_end(consumers, head)
 
     async def start(self, *consumers: AnyConsumer) -> None:
         """Runs projections and reactions in the background, each in a task, until `stop` or `close`. Does I/O.
@@ -179,19 +179,22 @@ class AsyncRunner(ABC):
                 await crew.follow(inline.activate(projection, crew.inside))
         await crew.accompany(inline)
 
+    async def _run_to_the_end(self, consumers: Sequence[AnyConsumer], until: int | None) -> None:
+        refuse_inside_command()
+        crew = await self._crewed()
+        workers = await self._run_all(consumers, until)
+        try:
+            await asyncio.wait([worker.task for worker in workers])
+        finally:
+            await crew.leave(workers)
+        raise_failed([worker.consumption for worker in workers])
+
     async def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[AsyncWorker]:
         refuse_inside_command()
         check_consumers(consumers, asynchronous=True)
         crew = await self._crewed()
         place = crew.place(self)
         return await crew.start([await crew.consumption(consumer, place, until) for consumer in consumers])
-
-    async def _wait_for_all(self, workers: Sequence[AsyncWorker]) -> None:
-        try:
-            await asyncio.wait([worker.task for worker in workers])
-        finally:
-            await (await self._crewed()).leave(workers)
-        raise_failed([worker.consumption for worker in workers])
 
     async def _statuses(self) -> tuple[ConsumerStatus, ...]:
         return await self._follow(statuses((await self._crewed()).consumptions()))

@@ -177,11 +177,19 @@ class Runner(ABC):
         crew.accompany(inline)
 
     def _run_to_the_end(self, consumers: Sequence[AnyConsumer], until: int | None) -> None:
+        refuse_inside_command()
+        crew = self._crewed()
         try:
-            self._wait_for_all(self._run_all(consumers, until))
+            workers = self._run_all(consumers, until)
+            try:
+                for worker in workers:
+                    worker.ended.wait()
+            finally:
+                crew.leave(workers)
         except KeyboardInterrupt:
-            self._crewed().stop(consumers)  # it may have come before anybody waited for them
+            crew.stop(consumers)  # it may have come before anybody waited for them
             raise
+        raise_failed([worker.consumption for worker in workers])
 
     def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[Worker]:
         refuse_inside_command()
@@ -189,14 +197,6 @@ class Runner(ABC):
         crew = self._crewed()
         place = crew.place(self)
         return crew.start([crew.consumption(consumer, place, until) for consumer in consumers])
-
-    def _wait_for_all(self, workers: Sequence[Worker]) -> None:
-        try:
-            for worker in workers:
-                worker.ended.wait()
-        finally:
-            self._crewed().leave(workers)
-        raise_failed([worker.consumption for worker in workers])
 
     def _statuses(self) -> tuple[ConsumerStatus, ...]:
         return self._follow(statuses(self._crewed().consumptions()))
