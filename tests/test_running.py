@@ -47,15 +47,15 @@ def test_run_stays_until_it_is_stopped(store: Store, flavour: str) -> None:
 
 def test_run_ends_when_the_store_is_closed(storage: Storage) -> None:
     projection = recording([])
-    for _ in range(10):
-        store = Store(storage)
+    stores = [Store(storage) for _ in range(10)]
+    for store in stores:
         receipt = store.execute(deposit, "ann")
         running = start(store.run, projection)
         store.wait_for(projection, receipt)
         store.close()
         assert running.error() is None
     with pytest.raises(StoreClosedError):
-        store.start(projection)
+        stores[0].start(projection)
 
 
 def test_what_was_given_back_is_taken_over_at_once(storage: Storage, flavour: str) -> None:
@@ -100,9 +100,12 @@ def test_catching_up_waits_for_whoever_runs_it(storage: Storage, store: Store, f
         assert seen == [1, 2]
 
 
-def test_catching_up_comes_to_an_end_while_others_write_on(storage: Storage) -> None:
+def test_catching_up_comes_to_an_end_while_others_write_on(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    for bound in ("BATCH", "FIRST_BATCH"):
+        monkeypatch.setattr(f"factfold.handling.{bound}", 1)
     stop = threading.Event()
     with Store(storage) as store, Store(storage) as other:
+        store.catch_up(recording([]))
 
         def write() -> None:
             while not stop.wait(0.001):
@@ -112,10 +115,12 @@ def test_catching_up_comes_to_an_end_while_others_write_on(storage: Storage) -> 
         eventually(lambda: store.head() > 5)
         head = store.head()
         seen: list[int] = []
-        slow = recording(seen, hook=lambda event, recorded: time.sleep(0.005))  # slower than the writer
+        # Slower than the writer, and so never at the end.
+        slow = recording(seen, version=2, hook=lambda event, recorded: time.sleep(0.005))
         start(store.catch_up, slow).result()
         stop.set()
         writer.result()
+        assert status_of(store, slow).serving, "it has come to where it was asked to"
     assert len(seen) >= head
 
 

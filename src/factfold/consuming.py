@@ -205,6 +205,7 @@ class Consumption(Handling):
             if self._until is not None and self.position >= self._until:
                 if all_of_it:
                     yield from self._pass_over(feed.head)
+                yield from self._serve()
                 raise Ended
             yield from self._look_around(feed.head if all_of_it else self._checkpoint.head, quiet=quiet)
             if batch or not all_of_it:
