@@ -174,8 +174,12 @@ def test_many_consumers_of_one_store(storage: Storage, store: Store, flavour: st
 # -- Waiting, and how they are -----------------------------------------------------------------------------------------
 
 
-def test_waiting_for_a_position_that_another_process_brings(storage: Storage, store: Store, flavour: str) -> None:
-    """What a projection does not handle need not be waited for, whether or not its checkpoint has passed it."""
+def test_waiting_for_a_position_that_another_process_brings(
+    storage: Storage, store: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a projection does not handle need not be waited for: its checkpoint may pass it much later."""
+    for seldom in ("POLL", "LOOK"):
+        monkeypatch.setattr(f"factfold.consuming.{seldom}", 1000.0)
     seen: list[int] = []
     with Store(storage) as other:
         other.start(recording(seen))
@@ -184,9 +188,7 @@ def test_waiting_for_a_position_that_another_process_brings(storage: Storage, st
         assert seen == [1]
         for _ in range(3):
             opened = store.execute(open_account, "ann", "Ann")
-            began = time.monotonic()
             store.wait_for(recording([], flavour=flavour), opened)
-            assert time.monotonic() - began < 0.4, "it did not wait until all was quiet"
 
 
 def test_waiting_is_over_only_when_the_event_was_handled(store: Store, rival: Store, flavour: str) -> None:
