@@ -122,7 +122,7 @@ UNUSED = """
 import sys
 import pytest
 before = set(sys.modules)
-code = pytest.main(["-q", "-p", "no:asyncio", "-p", "no:hypothesispytest", "-p", "no:valkey", sys.argv[1]])
+code = pytest.main(["-q", "-p", "no:asyncio", "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:valkey", sys.argv[1]])
 heavy = {"asyncio", "hypothesis", "sqlite3", "psycopg", "redis", "pydantic", "factfold.testing.contract"}
 print(sorted(heavy & (set(sys.modules) - before)), "factfold.testing.plugin" in sys.modules)
 sys.exit(code)

@@ -13,6 +13,8 @@ import pytest
 from factfold import (
     AsyncStore,
     NestedExecutionError,
+    Projection,
+    ProjectionContext,
     Store,
     Transaction,
 )
@@ -147,6 +149,14 @@ def test_after_a_command_the_store_can_be_used_by_the_same_thread(storage: Stora
         assert store.head() == 1
 
 
+READ_MODEL: Projection = Projection("balances")
+
+
+@READ_MODEL.on
+def _(event: Deposited, context: ProjectionContext[object]) -> None:
+    """Keeps nothing."""
+
+
 FORK_HOOKS = {"before_fork", "after_fork_in_parent", "after_fork_in_child"}
 
 CALLS: dict[str, Callable[[Store | AsyncStore], object]] = {
@@ -162,6 +172,18 @@ CALLS: dict[str, Callable[[Store | AsyncStore], object]] = {
     "head": lambda store: store.head(),
     "verify": lambda store: store.verify(accounts),
     "stats": lambda store: store.stats(),
+    "run": lambda store: store.run(READ_MODEL),
+    "catch_up": lambda store: store.catch_up(READ_MODEL),
+    "start": lambda store: store.start(READ_MODEL),
+    "stop": lambda store: store.stop(),
+    "wait_for": lambda store: store.wait_for(READ_MODEL, 1),
+    "projections": lambda store: store.projections(),
+    "reactions": lambda store: store.reactions(),
+    "parked": lambda store: store.parked(READ_MODEL),
+    "replay": lambda store: store.replay(READ_MODEL, 1),
+    "discard": lambda store: store.discard(READ_MODEL, 1),
+    "withdraw": lambda store: store.withdraw(READ_MODEL),
+    "health": lambda store: store.health(),
     "namespace": lambda store: store.namespace("other"),
     "close": lambda store: store.close(),
 }

@@ -18,6 +18,7 @@ RAISED: list[FactfoldError] = [
     DecodingError("no event", position=3, type="Opened", stream="a:1", version=2),
     errors.LogDivergedError("sqlite:///x", 7, UUID(int=1), None),
     errors.NotReplicatedError("valkey://x", 7, 9, 2),
+    errors.ConsumerStoppedError("projection balances", 7, "an event failed."),
     errors.MissingDriverError("pip install it"),
     errors.EncodingError("no JSON"),
 ]

@@ -333,6 +333,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
             raise StoreClosedError(f"{self!r} is closed: open another one")
 
     async def _crewed(self) -> AsyncCrew:
+        refuse_inside_command()
         await self._ready()
         assert self._crew is not None
         return self._crew

@@ -10,10 +10,10 @@ from typing import TypeVar
 from factfold.aio_workers import AsyncCrew, AsyncWorker
 from factfold.checkpoints import ParkedEvent
 from factfold.errands import Errands
-from factfold.errors import FactfoldError, StoreClosedError
+from factfold.errors import FactfoldError, NestedExecutionError, StoreClosedError
 from factfold.handling import AnyConsumer
 from factfold.inline import InlineProjections, check_inline, withdrawing
-from factfold.job import check_count, refuse_inside_command
+from factfold.job import check_count
 from factfold.projections import Projection
 from factfold.receipt import Receipt
 from factfold.running import (
@@ -80,7 +80,6 @@ class AsyncRunner(ABC):
 
         Another process takes them over at once, if it runs them too.
         """
-        refuse_inside_command()
         await (await self._crewed()).stop(consumers)
 
     async def wait_for(
@@ -94,7 +93,6 @@ class AsyncRunner(ABC):
             ConsumerStoppedError: it has stopped before that.
             TimeoutError: it has not got there within so many seconds.
         """
-        refuse_inside_command()
         position = position_of(receipt)
         crew = await self._crewed()
         loop = asyncio.get_running_loop()
@@ -149,10 +147,9 @@ class AsyncRunner(ABC):
 
     async def health(self) -> Health:
         """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
-        refuse_inside_command()
         try:
             crew = await self._crewed()
-        except StoreClosedError:
+        except (NestedExecutionError, StoreClosedError):
             raise
         except FactfoldError as failed:
             return Health(False, self._where, None, str(failed), self.durability, ())
@@ -180,7 +177,6 @@ class AsyncRunner(ABC):
         await crew.accompany(inline)
 
     async def _run_to_the_end(self, consumers: Sequence[AnyConsumer], until: int | None) -> None:
-        refuse_inside_command()
         crew = await self._crewed()
         workers = await self._run_all(consumers, until)
         try:
@@ -190,7 +186,6 @@ class AsyncRunner(ABC):
         raise_failed([worker.consumption for worker in workers])
 
     async def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[AsyncWorker]:
-        refuse_inside_command()
         check_consumers(consumers, asynchronous=True)
         crew = await self._crewed()
         place = crew.place(self)
@@ -200,5 +195,4 @@ class AsyncRunner(ABC):
         return await self._follow(statuses((await self._crewed()).consumptions()))
 
     async def _follow(self, errands: Errands[R]) -> R:
-        refuse_inside_command()
         return await (await self._crewed()).follow(errands)

@@ -11,10 +11,10 @@ from factfold.checkpoints import ParkedEvent
 from factfold.consumers import Consumer
 from factfold.consuming import Consumption
 from factfold.errands import Errands
-from factfold.errors import FactfoldError, StoreClosedError
+from factfold.errors import FactfoldError, NestedExecutionError, StoreClosedError
 from factfold.handling import AnyConsumer
 from factfold.inline import InlineProjections, check_inline, withdrawing
-from factfold.job import check_count, refuse_inside_command
+from factfold.job import check_count
 from factfold.projections import Projection
 from factfold.receipt import Receipt
 from factfold.statuses import ConsumerStatus, Health, discard, parked_by, reached, replay, statuses
@@ -78,7 +78,6 @@ class Runner(ABC):
 
         Another process takes them over at once, if it runs them too.
         """
-        refuse_inside_command()
         self._crewed().stop(consumers)
 
     def wait_for(
@@ -92,7 +91,6 @@ class Runner(ABC):
             ConsumerStoppedError: it has stopped before that.
             TimeoutError: it has not got there within so many seconds.
         """
-        refuse_inside_command()
         position = position_of(receipt)
         crew = self._crewed()
         deadline = time.monotonic() + timeout
@@ -146,10 +144,9 @@ class Runner(ABC):
 
     def health(self) -> Health:
         """Whether the storage answers, and how the consumers are. Does I/O; raises nothing but StoreClosedError."""
-        refuse_inside_command()
         try:
             crew = self._crewed()
-        except StoreClosedError:
+        except (NestedExecutionError, StoreClosedError):
             raise
         except FactfoldError as failed:
             return Health(False, self._where, None, str(failed), self.durability, ())
@@ -177,7 +174,6 @@ class Runner(ABC):
         crew.accompany(inline)
 
     def _run_to_the_end(self, consumers: Sequence[AnyConsumer], until: int | None) -> None:
-        refuse_inside_command()
         crew = self._crewed()
         try:
             workers = self._run_all(consumers, until)
@@ -192,7 +188,6 @@ class Runner(ABC):
         raise_failed([worker.consumption for worker in workers])
 
     def _run_all(self, consumers: Sequence[AnyConsumer], until: int | None = None) -> list[Worker]:
-        refuse_inside_command()
         check_consumers(consumers, asynchronous=False)
         crew = self._crewed()
         place = crew.place(self)
@@ -202,7 +197,6 @@ class Runner(ABC):
         return self._follow(statuses(self._crewed().consumptions()))
 
     def _follow(self, errands: Errands[R]) -> R:
-        refuse_inside_command()
         return self._crewed().follow(errands)
 
 

@@ -331,6 +331,7 @@ class Store(Reader, Runner):
             raise StoreClosedError(f"{self!r} is closed: open another one")
 
     def _crewed(self) -> Crew:
+        refuse_inside_command()
         self._ready()
         assert self._crew is not None
         return self._crew

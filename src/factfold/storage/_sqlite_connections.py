@@ -28,7 +28,6 @@ from factfold.storage._sqlite_format import (
     prepare,
     storage_error,
 )
-from factfold.storage._sqlite_guard import COMMIT, Guard
 
 WRITER_PRAGMAS: tuple[str, ...] = ("wal_autocheckpoint = 4000", "journal_size_limit = 67108864", "cache_size = -16384")
 """Set on every connection that writes. A page that is written often is copied into the file only once per 16 MB."""
@@ -65,7 +64,6 @@ class Connections:
         self._namespaces: dict[str, int] = {}
         self._closed = False
         self._forked_while_used = False
-        self.guard = Guard()
         self._holder: Turn | None = None  # This and the next two are what `before_fork` leaves for after it.
         self._forks_alone = False
         self._at_rest = False
@@ -184,7 +182,7 @@ class Connections:
         if number is None:
             begin_immediate(writer, pause)
             number = make_namespace(writer, namespace)
-            writer.execute(COMMIT)
+            writer.execute("COMMIT")
         return number
 
     def _connect_writer(self, mode: str, pause: Pause) -> sqlite3.Connection:
@@ -192,7 +190,6 @@ class Connections:
         try:
             prepare(connection, self.name, pause)
             set_pragmas(connection, WRITER_PRAGMAS)
-            self.guard.watch(connection)
             # The second is for macOS, where a flush is none without it. From now on it is us who wait, in a queue.
             set_pragmas(connection, (f"synchronous = {self._synchronous}", "fullfsync = on", "busy_timeout = 0"))
             with contextlib.suppress(OSError):

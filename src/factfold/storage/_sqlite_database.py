@@ -26,7 +26,6 @@ from factfold.storage._sqlite_format import (
     make_namespace,
     try_to_begin,
 )
-from factfold.storage._sqlite_guard import COMMIT, ROLLBACK
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -111,7 +110,7 @@ class Database(Connections):
     def commit(self, connection: sqlite3.Connection) -> None:
         """Commits a `write`. Raises `OutcomeUnknownError` when the file may have kept what could not be committed."""
         try:
-            connection.execute(COMMIT)
+            connection.execute("COMMIT")
         except sqlite3.Error as error:
             if not is_outcome_unknown(error):
                 raise
@@ -125,7 +124,7 @@ class Database(Connections):
             return
         if turn.running:
             if self._writer is not None and self._writer.in_transaction:
-                self._writer.execute(ROLLBACK)
+                self._writer.execute("ROLLBACK")
             if self._queue is not None:
                 self._queue.give()
         with self._mutex:

@@ -6,10 +6,6 @@ import re
 import sqlite3
 from types import TracebackType
 
-COMMIT = "COMMIT -- of factfold"
-ROLLBACK = "ROLLBACK -- of factfold"
-"""Not the plain words: a statement that the connection has cached is not looked at again."""
-
 _OURS = re.compile(r"(events|memberships|voids|places)_\d+|namespaces")
 _TRANSACTIONS = (sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH)
 _ON_FIRST = (
@@ -27,28 +23,28 @@ _ON_SECOND = (
 
 
 class Guard:
-    """Has what is prepared on a connection looked at, while `body` runs. SQLite then says "not authorized"."""
+    """Looks at what is prepared on a connection, inside a `with` block. What it denies, SQLite calls "not authorized".
 
-    def __init__(self) -> None:
-        self._watches = False
+    SQLite prepares anew what was prepared before, so nothing gets around it; that is why it is not always there.
+    """
 
-    def watch(self, connection: sqlite3.Connection) -> None:
-        """Guards a connection from now on."""
-        connection.set_authorizer(self._decide)
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._denied = False
 
     def __enter__(self) -> None:
-        self._watches = True
+        self._connection.set_authorizer(self._decide)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._watches = False
-        cause: BaseException | None = error
+        self._connection.set_authorizer(None)
+        cause = error
         while cause is not None:
-            if (
-                isinstance(cause, sqlite3.DatabaseError)
-                and getattr(cause, "sqlite_errorcode", 0) == sqlite3.SQLITE_AUTH
-            ):
+            if getattr(cause, "sqlite_errorcode", sqlite3.SQLITE_OK) == sqlite3.SQLITE_AUTH:
+                if not self._denied:
+                    # Python drops what is raised in an authorizer, and denies: it was Ctrl-C, here nothing else raises.
+                    raise KeyboardInterrupt from error
                 cause.add_note(
                     "A handler may not begin, commit or roll back: factfold does, for a whole batch. Nor may it attach "
                     "databases, or write to the log's own tables."
@@ -56,9 +52,8 @@ class Guard:
             cause = cause.__cause__
 
     def _decide(self, action: int, first: str | None, second: str | None, *_: str | None) -> int:
-        if not self._watches:
-            return sqlite3.SQLITE_OK
         table = first if action in _ON_FIRST else second if action in _ON_SECOND else None
         if action in _TRANSACTIONS or (table is not None and _OURS.fullmatch(table)):
+            self._denied = True
             return sqlite3.SQLITE_DENY
         return sqlite3.SQLITE_OK

@@ -19,6 +19,7 @@ import msgspec
 from factfold.errors import AppendRefusedError, LogDivergedError, StorageError, StorageFormatError
 from factfold.storage._sqlite_database import Database
 from factfold.storage._sqlite_format import Statements
+from factfold.storage._sqlite_guard import Guard
 from factfold.storage.base import (
     EMPTY,
     NEWS_BYTES,
@@ -184,7 +185,7 @@ class Tables:
 
     def _lend(self, connection: sqlite3.Connection, work: Callable[[], object]) -> None:
         """Has somebody else work in the transaction."""
-        with self._database.guard:
+        with Guard(connection):
             work()
         if not connection.in_transaction:
             raise StorageError(
