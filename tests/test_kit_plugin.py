@@ -122,7 +122,8 @@ UNUSED = """
 import sys
 import pytest
 before = set(sys.modules)
-code = pytest.main(["-q", "-p", "no:asyncio", "-p", "no:hypothesispytest", "-p", "no:anyio", "-p", "no:valkey", sys.argv[1]])
+others = ("asyncio", "hypothesispytest", "anyio", "valkey")
+code = pytest.main(["-q", *(option for name in others for option in ("-p", f"no:{name}")), sys.argv[1]])
 heavy = {"asyncio", "hypothesis", "sqlite3", "psycopg", "redis", "pydantic", "factfold.testing.contract"}
 print(sorted(heavy & (set(sys.modules) - before)), "factfold.testing.plugin" in sys.modules)
 sys.exit(code)

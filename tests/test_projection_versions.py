@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import psycopg
 import pytest
 
 from factfold import (
@@ -20,6 +21,7 @@ from factfold import (
     event,
 )
 from factfold.storage.base import Storage
+from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
 from tests.ledger import Deposited, deposit
 from tests.looping import store_of
@@ -146,6 +148,23 @@ def test_readers_never_miss_a_view_nor_see_one_half_built(storage: Storage, flav
     assert min(seen) == 200
     for balance in set(seen):
         assert balance == 200 or any(balance == 1000**version * (199 + version) for version in range(2, 6))
+
+
+def test_a_takeover_waits_for_who_reads_the_old_version_and_keeps_nobody_waiting(storage: Storage) -> None:
+    """A report that takes long has the view locked, and other readers come."""
+    if not isinstance(storage, Postgres):
+        pytest.skip("who reads from SQLite has no view locked")
+    with Store(storage) as store, psycopg.connect(storage.url) as report, reading(storage) as other:
+        store.execute(deposit, "ann", 1)
+        store.catch_up(balances(1))
+        assert report.execute("SELECT balance FROM balances").fetchall() == [(1,)]
+        second = balances(2, factor=10)
+        store.start(second)
+        eventually(lambda: status_of(store, second).state == "retrying")
+        assert other("SELECT balance FROM balances") == [(1,)]
+        report.rollback()
+        eventually(lambda: status_of(store, second).serving)
+        assert other("SELECT balance FROM balances") == [(10,)]
 
 
 def test_views_that_cannot_be_switched_stop_it(storage: Storage, flavour: str) -> None:

@@ -203,4 +203,12 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and not task.cancelling()
 
 
+def is_in_use(error: BaseException) -> bool:
+    """Whether others keep what was to be changed locked, so that it is worth another try."""
+    return getattr(error, "sqlstate", None) in IN_USE
+
+
+IN_USE = ("55P03", "40P01")
+"""The SQLSTATEs of a lock that was not to be had in time, and of a deadlock."""
+
 _NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)

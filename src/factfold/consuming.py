@@ -14,7 +14,7 @@ import msgspec
 
 from factfold.checkpoints import CHECKPOINTS, SERVING, Checkpoint
 from factfold.consumers import AWAY as AWAY_ERRORS
-from factfold.consumers import HandlerFailedError, Place
+from factfold.consumers import HandlerFailedError, Place, is_in_use
 from factfold.deliveries import AWAY
 from factfold.errands import Call, Errands, ReadValues, Rest, Transact
 from factfold.errors import ConsumerStoppedError, DefinitionError, FactfoldError, StoreClosedError
@@ -283,6 +283,11 @@ class Consumption(Handling):
                     self._serves = yield swap
             except HandlerFailedError as error:
                 cause = error.__cause__ or error
+                if is_in_use(cause):  # somebody reads what the other version shows, for long
+                    self.state = "retrying"
+                    yield Rest(None, LOOK)
+                    self._check_whether_to_go_on()
+                    continue
                 failure = failure_of(cause, 0, "")
                 why = msgspec.structs.replace(failure, error=f"its views could not be switched ({failure.error}).")
                 yield from self._stop_with(why, cause)

@@ -283,7 +283,11 @@ class Projection(Consumer[ProjectionContext[object]]):
 
     def switch(self, place: Place) -> object:
         """Has the views show the tables of this version."""
-        return None if self._setup is None else _then(None, place.connection, self._switching(place.namespace))
+        if self._setup is None:
+            return None
+        # Who waits for a view keeps all others waiting who read it later: better once more than long.
+        brief = [f"SET LOCAL lock_timeout = '{BRIEF}ms'"] if is_psycopg(place.connection) else []
+        return _then(None, place.connection, brief + self._switching(place.namespace))
 
     def _switching(self, namespace: str) -> list[str]:
         statements: list[str] = []
@@ -291,6 +295,11 @@ class Projection(Consumer[ProjectionContext[object]]):
             view, physical = quoted(visible(table, namespace)), quoted(self.physical(table, namespace))
             statements += [f"DROP VIEW IF EXISTS {view}", f"CREATE VIEW {view} AS SELECT * FROM {physical}"]
         return statements
+
+
+def is_psycopg(connection: object) -> bool:
+    """Whether a connection is one to PostgreSQL: the driver is not imported where it is not used."""
+    return any(cls.__module__.startswith("psycopg") for cls in type(connection).__mro__)
 
 
 def visible(table: str, namespace: str) -> str:
@@ -307,6 +316,9 @@ def quoted(name: str) -> str:
         )
     return '"' + name.replace('"', '""') + '"'
 
+
+BRIEF = 250
+"""Milliseconds for which a takeover waits for those who read the views that it switches, before it tries again."""
 
 LONGEST_NAME = 63
 """Bytes of an identifier in PostgreSQL."""
