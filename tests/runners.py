@@ -103,6 +103,14 @@ def write(storage: Storage, until: Path, seed: int) -> None:
             time.sleep(0.002)
 
 
+def write_inline(storage: Storage, until: Path, seed: int) -> None:
+    """The same, with the balances written inline."""
+    chance = random.Random(seed)
+    with Store(storage, inline=[balances()]) as store:
+        while not until.exists():
+            store.execute(deposit, f"a{chance.randrange(5)}", chance.randrange(1, 100))
+
+
 def run_balances(storage: Storage, flavour: str, lease: float, seen: Path, gate: Path | None = None) -> None:
     """Runs the projection of balances for ever, and notes what it handles.
 
