@@ -275,6 +275,31 @@ def assert_refused(storage: Storage, forbidden: Forbidden) -> None:
         assert list(store.verify(accounts).problems) == []
 
 
+def test_what_fails_only_at_the_commit_is_found_and_parked(storage: Storage) -> None:
+    """A constraint that PostgreSQL checks at the end of a transaction: the event that breaks it is left aside."""
+    if not isinstance(storage, Postgres):
+        pytest.skip("SQLite checks no deferred constraint, unless it is told to on the connection")
+    owners = Projection("owners", on_error="park", retry=Retry(max_attempts=2, base=1e-3))
+
+    @owners.setup
+    def _(model: ReadModel[psycopg.Connection]) -> None:
+        table = model.table("owners").encode()
+        model.connection.execute(b"CREATE TABLE %s (amount int UNIQUE DEFERRABLE INITIALLY DEFERRED)" % table)
+
+    @owners.on
+    def _(event: Deposited, context: ProjectionContext[psycopg.Connection]) -> None:
+        context.connection.execute(b"INSERT INTO %s VALUES (%%s)" % context.table("owners").encode(), [event.amount])
+
+    with Store(storage) as store:
+        for amount in (1, 2, 1, 3):
+            store.execute(deposit, "ann", amount)
+        store.catch_up(owners)
+        assert [parked.position for parked in store.parked(owners)] == [3]
+        assert "UniqueViolation" in store.parked(owners)[0].failure.error
+    with reading(storage) as ask:
+        assert sorted(ask("SELECT amount FROM owners")) == [(1,), (2,), (3,)]
+
+
 def test_another_drivers_connection_is_refused(storage: Storage, flavour: str) -> None:
     """At once, and whatever the projection does about events that fail."""
     mine: Any = sqlite3.Connection if not isinstance(storage, SQLite) else psycopg.Connection

@@ -175,7 +175,12 @@ class Handling:
         swap, moved = self._swap_to(head)
         began = self._clock()
         if self._transactions:
-            done = yield Transact(swap, lambda connection: self._work(events, self._place.on(connection)))
+            try:
+                done = yield Transact(swap, lambda connection: self._work(events, self._place.on(connection)))
+            except (HandlerFailedError, FactfoldError):
+                raise
+            except Exception as error:  # what the driver raises at the commit, as for a deferred constraint
+                raise HandlerFailedError(None) from error
         else:
             yield Call(lambda: self._work(events, self._place))
             done = yield swap
