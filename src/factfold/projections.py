@@ -204,6 +204,7 @@ class Projection(Consumer[ProjectionContext[object]]):
 
     @property
     def at_once(self) -> bool:
+        """Whether its handler is given many events at once."""
         return self._batch is not None
 
     def check_store(self, *, asynchronous: bool) -> None:
