@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from factfold import AsyncStore, Store, batch
+from factfold import AsyncStore, Store, deciding
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
@@ -130,4 +130,4 @@ def rival(storage: Storage) -> Iterator[Store]:
 @pytest.fixture(autouse=True)
 def patient_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are as large as the test makes them, however slow the machine is."""
-    monkeypatch.setattr(batch, "MAX_SECONDS", 60.0)
+    monkeypatch.setattr(deciding, "MAX_SECONDS", 60.0)

@@ -14,7 +14,7 @@ from factfold import (
     Receipt,
     Store,
     Transaction,
-    batch,
+    deciding,
     metadata,
 )
 from factfold.storage.base import Append, Storage
@@ -295,7 +295,7 @@ def sizes_of_appends(together: Together) -> list[int]:
 
 
 def test_a_batch_is_bounded_in_commands(together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MAX_COMMANDS", 3)
+    monkeypatch.setattr(deciding, "MAX_COMMANDS", 3)
     together.store.state(accounts("ann"))
     sizes = sizes_of_appends(together)
 
@@ -306,7 +306,7 @@ def test_a_batch_is_bounded_in_commands(together: Together, monkeypatch: pytest.
 
 
 def test_a_batch_is_bounded_in_bytes(together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MAX_BYTES", 100)
+    monkeypatch.setattr(deciding, "MAX_BYTES", 100)
     together.store.state(owners("ann"))
     sizes = sizes_of_appends(together)
 
@@ -316,7 +316,7 @@ def test_a_batch_is_bounded_in_bytes(together: Together, monkeypatch: pytest.Mon
 
 
 def test_a_batch_is_bounded_in_time(together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MAX_SECONDS", 0.0)
+    monkeypatch.setattr(deciding, "MAX_SECONDS", 0.0)
     together.store.state(accounts("ann"))
     sizes = sizes_of_appends(together)
 
@@ -329,7 +329,7 @@ def test_a_batch_is_bounded_in_time(together: Together, monkeypatch: pytest.Monk
 
 
 def test_64_threads_get_the_lead_in_the_order_of_their_calls(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batch, "MAX_COMMANDS", 1)
+    monkeypatch.setattr(deciding, "MAX_COMMANDS", 1)
     together = Threads(Faulty(storage))
     together.store.state(accounts("hot"))
     together.faulty.threads.clear()

@@ -13,7 +13,7 @@ from factfold import (
     AsyncStore,
     Store,
     Transaction,
-    batch,
+    deciding,
     stream,
 )
 from factfold.loads import MAX_EVENTS
@@ -61,7 +61,7 @@ class Turns:
 async def test_a_hundred_slow_commands_leave_room_for_other_tasks(
     storage: Storage, monkeypatch: pytest.MonkeyPatch, appending: bool
 ) -> None:
-    monkeypatch.setattr(batch, "MAX_SECONDS", 0.01)
+    monkeypatch.setattr(deciding, "MAX_SECONDS", 0.01)
     turns = Turns()
 
     def slow(tx: Transaction) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from factfold import Stream, Transaction, stream
-from factfold.batch import MAX_MISSES
+from factfold.deciding import MAX_MISSES
 from factfold.errors import LogDivergedError, StoreUnavailableError
 from factfold.job import Job, Turn
 from factfold.requests import Request, Sleep, Unlock
@@ -537,7 +537,7 @@ def test_an_error_of_a_fold_is_not_kept_for_others_when_nobody_waits_for_it_any_
 def test_what_takes_long_is_not_run_again_under_the_lock(
     memory: Memory, heart: DrivenHeart, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("factfold.batch.MAX_LOCKED_SECONDS", -1.0)
+    monkeypatch.setattr("factfold.deciding.MAX_LOCKED_SECONDS", -1.0)
     heart.execute(state(boxes("x")))
     writer = heart.submit(lambda tx: put(tx, boxes("x"), Red(1)))
     requests: list[type] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from factfold import OutcomeUnknownError, Receipt, Transaction, batch, notices
+from factfold import OutcomeUnknownError, Receipt, Transaction, deciding, notices
 from tests.faults import once, raising
 from tests.ledger import accounts, deposit
 from tests.together import Together
@@ -39,7 +39,7 @@ def test_a_command_that_keeps_others_waiting_is_logged_once_by_its_name(
     together: Together, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def think(tx: Transaction) -> None:
-        monkeypatch.setattr(batch, "MAX_LOCKED_SECONDS", -1.0)  # from here on everything takes too long
+        monkeypatch.setattr(deciding, "MAX_LOCKED_SECONDS", -1.0)  # from here on everything takes too long
 
     monkeypatch.setattr(notices, "_slow", set())
     with caplog.at_level(logging.WARNING, "factfold"):

@@ -13,7 +13,7 @@ from factfold import (
     AsyncStore,
     Store,
     StoreClosedError,
-    batch,
+    deciding,
 )
 from factfold.events import new_event_ids
 from factfold.storage.base import EMPTY, Append, Check, LogPage, NewEvent, Storage
@@ -87,7 +87,7 @@ def test_a_command_that_comes_at_the_moment_of_closing_is_answered(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One command stands behind the closing one in the queue; another has seen the store open, and is queued later."""
-    monkeypatch.setattr(batch, "MAX_COMMANDS", 1)
+    monkeypatch.setattr(deciding, "MAX_COMMANDS", 1)
     faulty = Faulty(storage)
     store = Store(faulty)
     store.execute(nothing)

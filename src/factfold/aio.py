@@ -97,6 +97,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         self._capabilities: Capabilities | None = None
         self._leader: asyncio.Task[None] | None = None
         self._loaders: set[asyncio.Task[None]] = set()
+        self._prepares = False
         self._opening = asyncio.Lock()
         self._closed = False
         self._ended = False
@@ -309,7 +310,9 @@ class AsyncStore(AsyncReader, AsyncRunner):
         engine = await self._connections.engine()
         log = self._log = await engine.log(self._settings.namespace)
         capabilities = self._capabilities = engine.capabilities
-        heart = self._settings.heart(capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts)
+        heart = self._settings.heart(
+            capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts, overlaps=True
+        )
         self._saver = AsyncSaver(heart.snapshots, log)
         decode = event_decoder(self._settings.transform)
         pump = self._pump = AsyncPump(heart.cache, log, decode, partial(self._look, heart))
@@ -380,10 +383,12 @@ class AsyncStore(AsyncReader, AsyncRunner):
         await self._serve(heart, Job.of(do_nothing, (), {}, self._settings.clock))
 
     def _appoint(self, heart: Heart) -> None:
-        """Sees to it that somebody leads and that somebody loads, when there is need."""
+        """Sees to it that somebody leads, prepares and loads, when there is need."""
         if self._leader is None and heart.has_work:
             self._leader = self._start(self._lead(heart))
             self._leader.add_done_callback(partial(self._led, heart))
+        if not self._prepares and heart.can_prepare:
+            self._prepare_soon(heart)
         while heart.missing and (task := heart.next_load()) is not None:
             loader = self._start(self._load(heart, task))
             self._loaders.add(loader)
@@ -396,7 +401,23 @@ class AsyncStore(AsyncReader, AsyncRunner):
                 await asyncio.wait(list(self._beginnings))  # what was called later comes later
             await self._batch(heart)
             self._appoint(heart)
-            await asyncio.sleep(0)  # whoever was just answered may have more to do: let it be in the next batch
+            if not heart.hurries:
+                await asyncio.sleep(0)  # whoever was just answered may have more to do: let it be in the next batch
+
+    def _prepare_soon(self, heart: Heart) -> None:
+        """Has the next batch decided, as far as it can be, when those who are about to call have called."""
+        self._prepares = True
+        asyncio.get_running_loop().call_soon(self._prepare, heart)
+
+    def _prepare(self, heart: Heart) -> None:
+        there_is_more = False
+        try:
+            there_is_more = heart.prepare()
+            self._appoint(heart)  # what these commands miss is loaded meanwhile
+        finally:
+            self._prepares = False
+        if there_is_more:
+            self._prepare_soon(heart)  # in between the loop looks whether the leader has got its answer
 
     def _led(self, heart: Heart, leader: asyncio.Task[None]) -> None:
         """The leading task has ended; there is work left if somebody cancelled it, perhaps before it began."""

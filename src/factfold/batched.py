@@ -7,20 +7,23 @@ from collections.abc import Sequence
 from factfold.events import new_event_ids
 from factfold.job import Job
 from factfold.overlay import Overlay
-from factfold.storage.base import Append, Appended, Check, NewEvent, StoredEvent, events_of
+from factfold.storage.base import Append, Appended, Check, Head, NewEvent, StoredEvent, events_of
 
 
 class Batch:
     """A batch: its jobs, in the order in which they ran. `append` is what was sent for them, `answer` what came back.
 
-    `slow`: running them took so long that nobody should have to wait for it.
+    `seconds` is how long running them took; `slow`: so long that nobody should have to wait for it. `base` is the head
+    that a batch rests on which was decided ahead: that of the log once the batch below is in it.
     """
 
-    __slots__ = ("answer", "append", "jobs", "overlay", "slow")
+    __slots__ = ("answer", "append", "base", "jobs", "overlay", "seconds", "slow")
 
-    def __init__(self, overlay: Overlay) -> None:
+    def __init__(self, overlay: Overlay, base: Head | None = None) -> None:
         self.jobs: list[Job] = []
         self.overlay = overlay
+        self.base = base
+        self.seconds = 0.0
         self.append: Append | None = None
         self.answer: Appended | None = None
         self.slow = False
@@ -41,6 +44,12 @@ class Batch:
             for pending in job.events
         ]
         return Append(tuple(events), check)
+
+    @property
+    def landing(self) -> Head:
+        """The log's head once the append is in it, provided that nobody else writes before."""
+        assert self.append is not None
+        return Head(self.append.check.after.position + len(self.append.events), self.append.events[-1].id)
 
     def stored(self, answer: Appended) -> list[StoredEvent]:
         """The events of the append as they stand in the log."""

@@ -1,6 +1,8 @@
 """What the commands of one batch see: the cut of the log, plus what the earlier ones of them appended.
 
 Nothing of it is in the cache until the batch is committed; when the batch has to run again, it is simply thrown away.
+While a batch is on its way, the next one may be decided on top of it: its overlay rests on the other one, as if all of
+that were in the log. That becomes true (`settle`), or the upper overlay is thrown away, too.
 """
 
 from __future__ import annotations
@@ -46,22 +48,27 @@ class Reading(Struct, eq=False, gc=False):
     """A fold's state at some point of the batch.
 
     `applied` counts the events of the batch in this stream that the fold has been shown; `last` is the number of the
-    last of them that it looks at, 0 if none.
+    last of them that it looks at, 0 if none. `under` is what the batch below ended with, where there is one.
     """
 
     folded: Folded
     state: object
     applied: int
     last: int
+    under: Reading | None = None
 
 
 class Overlay:
-    """The states of a batch while its commands run, and the boundary that they are decided on."""
+    """The states of a batch while its commands run, and the boundary that they are decided on.
 
-    __slots__ = ("_appended", "_cache", "_readings", "boundary", "bytes", "events", "exact", "seal")
+    `below` is the overlay of the batch that is on its way, where this one is decided on top of that.
+    """
 
-    def __init__(self, cache: Cache, seal: Seal | None) -> None:
+    __slots__ = ("_appended", "_cache", "_readings", "below", "boundary", "bytes", "events", "exact", "seal")
+
+    def __init__(self, cache: Cache, seal: Seal | None, below: Overlay | None = None) -> None:
         self.seal = seal
+        self.below = below
         self._cache = cache
         self._readings: dict[Key, Reading] = {}
         self._appended: dict[str, list[Pending]] = {}
@@ -79,7 +86,12 @@ class Overlay:
         """
         key = stream.key
         reading = self._readings.get(key)
-        if reading is None:
+        if reading is None and self.below is not None:
+            under = self.below.read(stream)
+            if under is None:
+                return None
+            reading = self._readings[key] = Reading(under.folded, under.state, 0, 0, under)
+        elif reading is None:
             folded = self._cache.get(key)
             if folded is None:
                 return None
@@ -107,10 +119,15 @@ class Overlay:
 
     def known_version(self, stream: str, reading: Reading) -> int | None:
         """The version of the last event that the fold looks at, if it is known."""
+        below = self.below
         if reading.last == 0:
+            if below is not None and reading.under is not None:
+                return below.known_version(stream, reading.under)
             return reading.folded.version
         slot = self._cache.slots.get(stream)
-        return None if slot is None or slot.version is None else slot.version + reading.last
+        if slot is None or slot.version is None:
+            return None
+        return slot.version + reading.last + (0 if below is None else len(below._appended.get(stream, ())))
 
     def keep(self, stream: str, appended: list[Pending]) -> tuple[int, int]:
         """Takes over what a command appended to a stream: how many of the batch it had before, and has now."""
@@ -168,6 +185,18 @@ class Overlay:
             for fold in behind:
                 _bring_up(slot, fold, events, before)
 
+    def settle(self) -> None:
+        """The batch below is committed, right behind the cut that it was decided on: from now on this one stands alone.
+
+        What was dropped from the cache meanwhile did not move on with it: then it goes on resting on what is gone.
+        """
+        slots = self._cache.slots
+        for (stream, fold), reading in self._readings.items():
+            slot = slots.get(stream)
+            if slot is None or slot.folds.get(fold) is not reading.folded:
+                return
+        self.below = None
+
 
 def _bring_up(slot: Slot, fold: Fold, events: Sequence[Pending], before: int) -> None:
     """Moves a cached state on over what the batch appended to its stream, which had the version `before`."""
@@ -190,4 +219,4 @@ def _shown(reading: Reading, appended: Sequence[Pending], fold: Fold, suffix: st
         if twin is not None:
             state = fold.evolve(state, twin, suffix)
             last = number + 1
-    return Reading(reading.folded, state, len(appended), last)
+    return Reading(reading.folded, state, len(appended), last, reading.under)

@@ -131,6 +131,7 @@ class Settings(Struct, frozen=True):
         *,
         notify: Callable[[Job], None],
         interrupts: Callable[[Job], bool],
+        overlaps: bool,
     ) -> Heart:
         """A heart with these settings, for a driver."""
         seal = None if self.transform is None else sealer(self.transform)
@@ -144,6 +145,7 @@ class Settings(Struct, frozen=True):
             guard=guard,
             notify=notify,
             interrupts=interrupts,
+            overlaps=overlaps,
         )
 
     def reading(self, stream: Stream[object, Never], max_age: float | None) -> Job:

@@ -297,7 +297,7 @@ class Store(Reader, Runner):
                 self._log = engine.log(self._settings.namespace)
                 self._capabilities = engine.capabilities
                 heart = self._settings.heart(
-                    self._capabilities, self._guard, notify=_notify, interrupts=self._interrupts
+                    self._capabilities, self._guard, notify=_notify, interrupts=self._interrupts, overlaps=False
                 )
                 self._saver = Saver(heart.snapshots, self._log, self._guard)
                 decode = event_decoder(self._settings.transform)

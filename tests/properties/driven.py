@@ -42,11 +42,18 @@ class DrivenHeart:
         memory: where the log is; several hearts may share it.
         cache_size: as of a store.
         locks: whether the heart may decide under the writers' lock.
+        overlaps: whether it may decide a batch while the append of the one before it is on its way.
         decoding: called before each event that is decoded.
     """
 
     def __init__(
-        self, memory: Memory, *, cache_size: int = 10, locks: bool = True, decoding: Callable[[], None] | None = None
+        self,
+        memory: Memory,
+        *,
+        cache_size: int = 10,
+        locks: bool = True,
+        overlaps: bool = True,
+        decoding: Callable[[], None] | None = None,
     ) -> None:
         log = memory.open().log("default")
         assert isinstance(log, MemoryLog)
@@ -58,6 +65,7 @@ class DrivenHeart:
             contextlib.nullcontext(),
             notify=lambda job: self.notified(job),
             interrupts=lambda job: True,
+            overlaps=overlaps,
         )
         if decoding is not None:
             decode = self.heart.decode
@@ -129,6 +137,21 @@ class DrivenHeart:
         """A caller goes away, and with it whatever it was loading."""
         self.flights = [flight for flight in self.flights if flight.task.loader is not job]
         self.heart.leave(job)
+
+    @property
+    def can_prepare(self) -> bool:
+        """Whether more can be decided now, on top of what is on its way."""
+        return self.heart.can_prepare and not self.busy
+
+    def prepare(self) -> None:
+        """More is decided, on top of what is on its way."""
+        self.busy = True
+        try:
+            self.heart.prepare()
+        except KeyboardInterrupt:
+            pass  # while it ran a command
+        finally:
+            self.busy = False
 
     # -- the leader ------------------------------------------------------------------------------------------------
 

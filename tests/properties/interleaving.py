@@ -141,8 +141,10 @@ class Interleaving:
         for heart in self.hearts:
             if heart.can_lead:
                 found.append(heart.lead)
-            if heart.answered:
+            if heart.answered and not heart.busy:
                 found.append(heart.deliver)
+            if heart.can_prepare:
+                found.append(heart.prepare)
             if heart.can_perform:
                 found.append(heart.perform)
             found += [
@@ -160,7 +162,7 @@ class Interleaving:
         if self._free:
             found += [partial(self._arrive, append) for append in self._late]
         for heart in self.hearts:
-            if heart.request is not None:
+            if heart.request is not None and not heart.busy:
                 found.append(heart.interrupt)
                 if isinstance(heart.request, Append):
                     found.append(partial(self._lose, heart, heart.request))

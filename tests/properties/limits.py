@@ -18,13 +18,19 @@ def examples(share: float) -> settings:
 
 
 class Limits(NamedTuple):
-    """The bounds of the heart and of the storages; the first ones are as good as none."""
+    """The bounds of the heart and of the storages; the first ones are as good as none.
+
+    `ahead`: whether a batch may be decided while the append of the one before it is on its way, whoever else writes;
+    `apart`: whether that is made possible wherever it can be. Otherwise the clock would have a say in it.
+    """
 
     news: int = 1000
     load: int = 1000
     selections: int = 1000
     tail: int = 1000
     commands: int = 1000
+    ahead: bool = False
+    apart: bool = False
 
     @contextmanager
     def apply(self) -> Iterator[None]:
@@ -36,8 +42,11 @@ class Limits(NamedTuple):
             patch.setattr("factfold.loads.MAX_EVENTS", self.load)
             patch.setattr("factfold.loads.MAX_SELECTIONS", self.selections)
             patch.setattr("factfold.cache.TAIL_EVENTS", self.tail)
-            patch.setattr("factfold.batch.MAX_COMMANDS", self.commands)
-            patch.setattr("factfold.batch.MAX_SECONDS", 1000.0)
+            patch.setattr("factfold.deciding.MAX_COMMANDS", self.commands)
+            patch.setattr("factfold.deciding.MAX_SECONDS", 1000.0)
+            patch.setattr("factfold.deciding.MAX_MOMENT", 1000.0)
+            patch.setattr("factfold.pace.Pace.is_alone", property(lambda _: self.ahead))
+            patch.setattr("factfold.pace.Pace.pays", lambda _, commands: self.ahead and self.apart)
             yield
 
 
@@ -48,6 +57,8 @@ limits = st.builds(
     st.sampled_from([1000, 1, 2]),
     st.sampled_from([1000, 0, 2]),
     st.sampled_from([1000, 1, 2]),
+    st.sampled_from([True, True, False]),
+    st.booleans(),
 )
 
 cache_sizes = st.lists(st.sampled_from([10, 10, 0, 1, 2]), min_size=1, max_size=3)

@@ -53,11 +53,15 @@ class Run:
 
 
 def standing(tx: Transaction) -> Run:
-    """Which cut of the log a run of a command stands on, and what the earlier commands of its batch appended there."""
+    """Which cut of the log a run of a command stands on, and what was appended there before it and not written yet.
+
+    That is what the batch before has appended, if it is still on its way, and the earlier commands of its own batch.
+    """
     overlay = tx._overlay
     head = overlay._cache.head
     assert head is not None
-    before = [(as_event(pending.twin), pending.streams) for pending in overlay.events]
+    unwritten = [*(() if overlay.below is None else overlay.below.events), *overlay.events]
+    before = [(as_event(pending.twin), pending.streams) for pending in unwritten]
     return Run(head.position, tuple(Fact(event, streams) for event, streams in before if event is not None))
 
 
