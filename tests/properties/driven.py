@@ -120,6 +120,8 @@ class DrivenHeart:
         """Does the next thing that is to be done, whatever it is. False: there is nothing, or somebody else has to."""
         if self.can_lead:
             self.lead()
+        elif self.can_prepare and self.prepare():
+            pass
         elif self.answered:
             self.deliver()
         elif self.can_perform:
@@ -143,8 +145,9 @@ class DrivenHeart:
         """Whether more can be decided now, on top of what is on its way."""
         return self.heart.can_prepare and not self.busy
 
-    def prepare(self) -> None:
-        """More is decided, on top of what is on its way."""
+    def prepare(self) -> bool:
+        """More is decided, on top of what is on its way. False: nothing can be, for now."""
+        queued = len(self.heart._queue)
         self.busy = True
         try:
             self.heart.prepare()
@@ -152,6 +155,7 @@ class DrivenHeart:
             pass  # while it ran a command
         finally:
             self.busy = False
+        return len(self.heart._queue) < queued
 
     # -- the leader ------------------------------------------------------------------------------------------------
 
