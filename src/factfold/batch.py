@@ -244,10 +244,16 @@ class Heart(Deciding):
                     self._answer(batch.jobs)
                     return
                 assert self.cache.head is not None
-                batch.append = batch.to_append(batch.overlay.check(self.cache.head))
+                append = batch.append = batch.to_append(batch.overlay.check(self.cache.head))
                 locked = False
+                if self._overlaps and self._pace.is_alone:
+                    self._landing = batch.landing
+                took_off = time.monotonic() if self._overlaps else 0.0
                 try:
-                    answer = yield from self._fly(batch, batch.append)
+                    try:
+                        answer = yield batch.append
+                    finally:
+                        self._landing = None
                 except AppendRefusedError as error:
                     self._split(batch, error)
                     return
@@ -263,13 +269,15 @@ class Heart(Deciding):
                         raise
                     lost = gone(error)
                 if isinstance(answer, Appended):
+                    if self._overlaps:
+                        self._pace.landed(time.monotonic() - took_off, alone=answer.news.head == append.check.after)
                     self._commit(batch, answer)
                     return
                 assert answer is None or isinstance(answer, Conflict)
-                append, batch.append = batch.append, None
+                batch.append = None
                 if answer is not None:
                     self.counters.conflicts += 1
-                    self._pace.landed(alone=False)
+                    self._pace.lost()
                     self._hear(batch, answer.news)
                 if attempt == self._retry.max_attempts:
                     if answer is not None:
@@ -300,20 +308,6 @@ class Heart(Deciding):
             if isinstance(error, LogDivergedError):
                 self._spoil()
                 yield from self._start_over()
-
-    def _fly(self, batch: Batch, append: Append) -> Generator[Request, Answer, Answer]:
-        """Sends an append. Until it is answered, others may be decided on top of it."""
-        if self._overlaps and self._pace.is_alone:
-            self._landing = batch.landing
-        began = time.monotonic()
-        try:
-            answer = yield append
-        except Exception:
-            self._landing = None
-            raise
-        self._landing = None
-        self._pace.flew(time.monotonic() - began)
-        return answer
 
     def _is_young(self, batch: Batch) -> bool:
         """Whether nobody in the batch needs to know more than what was current a while ago."""
@@ -388,7 +382,6 @@ class Heart(Deciding):
     def _commit(self, batch: Batch, answer: Appended) -> None:
         batch.answer = answer
         stored = batch.stored(answer)
-        self._pace.landed(alone=answer.news.head == answer.news.after)
         self._hear(batch, answer.news)
         batch.overlay.commit(stored, answer)
         if self._ahead is not None and self._ahead.overlay.below is batch.overlay:

@@ -60,28 +60,36 @@ class Deciding(Waiting):
 
     def _fill(self, batch: Batch, commands: int, seconds: float) -> bool:
         """Runs what is queued, up to the bounds of a batch, and for so long. True: that was not long enough."""
-        before, ran = batch.seconds, 0
+        if batch.jobs and self._is_full(batch, commands):
+            return False
+        before, ran, took, there_is_more = batch.seconds, 0, 0.0, False
         began = time.monotonic()
         last: Job | None = None
-        while self._queue and not self._is_full(batch, commands) and batch.seconds - before < seconds:
-            if not self._take(batch):
-                break
+        while self._queue and self._take(batch):
             ran += 1
             last = batch.jobs[-1]
             self._run(batch, last)
-            batch.seconds = before + time.monotonic() - began
-        took = batch.seconds - before
-        self._pace.decided(ran, took)
+            took = time.monotonic() - began
+            batch.seconds = before + took
+            if self._is_full(batch, commands):
+                break
+            if took >= seconds:
+                there_is_more = bool(self._queue)
+                break
+        if self._overlaps:
+            self._pace.decided(ran, took)
+        batch.slow = batch.seconds > MAX_LOCKED_SECONDS
         if took > MAX_LOCKED_SECONDS and last is not None:
             warn_of_slow(name_of(last.command), took)  # those before it took MAX_SECONDS at most
-        batch.slow = batch.seconds > MAX_LOCKED_SECONDS
-        return bool(self._queue) and not self._is_full(batch, commands)
+        return there_is_more
 
     def _is_full(self, batch: Batch, commands: int) -> bool:
-        return batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= commands or batch.seconds > MAX_SECONDS
+        return batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= commands or batch.seconds >= MAX_SECONDS
 
     def _share(self, *begun: Sequence[Job]) -> int:
         """How many of those who wait are decided together, where these wait for an answer already, or may be sent."""
+        if not self._overlaps:
+            return MAX_COMMANDS
         commands = sum([len(jobs) for jobs in begun]) + len(self._queue) + len(self.missing.loadings)
         return min(MAX_COMMANDS, (commands + 1) // 2) if self._pace.pays(commands) else MAX_COMMANDS
 
@@ -172,9 +180,10 @@ class Deciding(Waiting):
     def _next_batch(self) -> Batch:
         """The batch that was decided ahead, if the cut is just what it was decided on; otherwise an empty one."""
         ahead = self._ahead
-        if ahead is not None and ahead.base == self.cache.head and ahead.overlay.below is None:
-            self._ahead = None
-            return ahead
-        with self._guard:
-            self._drop_ahead()
+        if ahead is not None:
+            if ahead.base == self.cache.head and ahead.overlay.below is None:
+                self._ahead = None
+                return ahead
+            with self._guard:
+                self._drop_ahead()
         return Batch(Overlay(self.cache, self._seal))

@@ -28,13 +28,14 @@ class Pace:
         if commands:
             self._deciding += (seconds / commands - self._deciding) * WEIGHT
 
-    def flew(self, seconds: float) -> None:
-        """An append was on its way for so long."""
+    def landed(self, seconds: float, *, alone: bool) -> None:
+        """An append was on its way for so long, and has found nothing of others (or it has)."""
         self._flying += (seconds - self._flying) * WEIGHT
-
-    def landed(self, *, alone: bool) -> None:
-        """An append has found nothing of others, or it has."""
         self._alone = self._alone + 1 if alone else 0
+
+    def lost(self) -> None:
+        """An append has lost against what others wrote."""
+        self._alone = 0
 
     @property
     def is_alone(self) -> bool:
@@ -47,4 +48,4 @@ class Pace:
         One append less saves what an append costs however small it is, which is about half of what a full one takes;
         two groups save the time in which nothing is decided.
         """
-        return self._alone >= ALONE and 2 * commands * self._deciding >= self._flying
+        return self.is_alone and 2 * commands * self._deciding >= self._flying
