@@ -21,7 +21,9 @@ from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
 from tests.faults import PATIENCE
 from tests.ledger import Deposited, accounts, balance, deposit
+from tests.properties.limits import Limits
 from tests.racing import eventually, start
+from tests.together import heart_of
 
 CHILDREN = 4
 
@@ -271,6 +273,16 @@ def while_a_stream_type_is_defined(database: str) -> None:
 
 
 def async_stores(database: str) -> None:
+    fork_in_an_event_loop(database, lambda store: True)
+
+
+def while_something_is_decided_ahead(database: str) -> None:
+    """Not every engine lets that happen; but the child has to be sound wherever the loop stands."""
+    with Limits(ahead=True, apart=True).apply():
+        fork_in_an_event_loop(database, lambda store: heart_of(store)._ahead is not None)
+
+
+def fork_in_an_event_loop(database: str, may_fork: Callable[[AsyncStore], bool]) -> None:
     store = AsyncStore(open_storage(database))
 
     async def deposits(name: str) -> None:
@@ -281,6 +293,8 @@ def async_stores(database: str) -> None:
         await deposits("before")
         working = asyncio.create_task(deposits("while"))
         await asyncio.sleep(0)
+        while not may_fork(store) and not working.done():  # noqa: ASYNC110 - any turn of the loop may be the one
+            await asyncio.sleep(0)
 
         def work() -> None:
             asyncio.get_event_loop_policy().set_event_loop(None)
@@ -370,6 +384,7 @@ PROGRAMS: dict[str, Callable[[str], None]] = {
         multiprocessing_with_fork,
         while_a_stream_type_is_defined,
         async_stores,
+        while_something_is_decided_ahead,
         snapshots,
         subscriptions,
     )

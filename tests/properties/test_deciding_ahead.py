@@ -20,7 +20,7 @@ class Eager(Interleaving):
 
     def _act(self) -> None:
         ready = [heart for heart in self.hearts if heart.can_prepare]
-        if ready and self.chance.choose((True, True, True, False)):
+        if ready and self.chance.below(4) < 3:
             self._do([heart.prepare for heart in ready])
         else:
             super()._act()
