@@ -9,6 +9,9 @@ from __future__ import annotations
 ALONE = 4
 """How many appends in a row must have found nothing of others before anything is decided ahead."""
 
+WORK = 3
+"""How much work a command is, measured by the running of it: its events are sent, too, and its caller goes on."""
+
 WEIGHT = 1 / 8
 """How much the last time counts among those before."""
 
@@ -45,7 +48,7 @@ class Pace:
     def pays(self, commands: int) -> bool:
         """Whether so many commands had better be decided in two groups.
 
-        One append less saves what an append costs however small it is, which is about half of what a full one takes;
-        two groups save the time in which nothing is decided.
+        That is so when they keep this process busy for as long as an append takes. For fewer of them, one append more
+        costs more time than is won.
         """
-        return self.is_alone and 2 * commands * self._deciding >= self._flying
+        return self.is_alone and commands * self._deciding * WORK >= self._flying
