@@ -370,7 +370,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         answered = asyncio.get_running_loop().create_future()
         job.wake = lambda: None if answered.done() else answered.set_result(None)
         heart.submit(job)
-        self._appoint(heart)
+        self._appoint_leader(heart)
         try:
             await answered
         except BaseException:
@@ -384,15 +384,19 @@ class AsyncStore(AsyncReader, AsyncRunner):
 
     def _appoint(self, heart: Heart) -> None:
         """Sees to it that somebody leads, prepares and loads, when there is need."""
+        self._appoint_leader(heart)
+        while heart.missing and (task := heart.next_load()) is not None:
+            loader = self._start(self._load(heart, task))
+            self._loaders.add(loader)
+            loader.add_done_callback(partial(self._loaded, heart, task))
+
+    def _appoint_leader(self, heart: Heart) -> None:
+        """Sees to it that somebody leads and prepares: all that has to be done when a command is queued."""
         if self._leader is None and heart.has_work:
             self._leader = self._start(self._lead(heart))
             self._leader.add_done_callback(partial(self._led, heart))
         if not self._prepares and heart.can_prepare:
             self._prepare_soon(heart)
-        while heart.missing and (task := heart.next_load()) is not None:
-            loader = self._start(self._load(heart, task))
-            self._loaders.add(loader)
-            loader.add_done_callback(partial(self._loaded, heart, task))
 
     async def _lead(self, heart: Heart) -> None:
         """Serves one batch after the other, as long as there is work."""
