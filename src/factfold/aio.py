@@ -9,8 +9,8 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Concatenate, Never, ParamSpec, Self, TypeVar, cast
-from weakref import WeakSet, WeakValueDictionary
 
+from factfold.aio_connections import AsyncConnections
 from factfold.aio_readers import AsyncReader
 from factfold.aio_running import AsyncRunner
 from factfold.aio_saver import AsyncSaver
@@ -33,7 +33,7 @@ from factfold.settings import Settings, do_nothing, read_to_save, read_version, 
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.stats import Stats
 from factfold.storage import _fork
-from factfold.storage.base import AsyncEngine, AsyncLog, Capabilities, Storage
+from factfold.storage.base import AsyncLog, Capabilities, Storage
 from factfold.streams import Stream
 from factfold.transaction import Transaction
 from factfold.watching import Watch, loading_async
@@ -80,7 +80,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
         observer: Observer | None = None,
     ) -> None:
         self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline, observer)
-        self._connections = _Connections(self._settings.storage)
+        self._connections: AsyncConnections[AsyncStore] = AsyncConnections(self._settings.storage)
         self._owner = True
         self._begin()
         self._connections.share(self, namespace)
@@ -489,53 +489,3 @@ def _notify(job: Job) -> None:
 def _interrupts(job: Job) -> bool:
     """Commands run on the loop, where asyncio turns Ctrl-C into a cancellation."""
     return False
-
-
-class _Connections:
-    """An engine that sibling stores share, opened at the first use. It keeps none of them alive."""
-
-    def __init__(self, storage: Storage) -> None:
-        self.sharing: WeakSet[AsyncStore] = WeakSet()
-        self.by_namespace: WeakValueDictionary[str, AsyncStore] = WeakValueDictionary()
-        self._storage = storage
-        self._engine: asyncio.Task[AsyncEngine] | None = None
-        self._closed = False
-        _fork.register(self)
-
-    def share(self, store: AsyncStore, namespace: str) -> None:
-        """Notes a store, which has to be closed before the engine is."""
-        self.sharing.add(store)
-        self.by_namespace[namespace] = store
-
-    def leave(self, store: AsyncStore, namespace: str) -> None:
-        """The store is being closed: whoever asks for its namespace gets another one."""
-        if self.by_namespace.get(namespace) is store:
-            del self.by_namespace[namespace]
-
-    async def engine(self) -> AsyncEngine:
-        if self._closed:
-            raise StoreClosedError(f"The store on {self._storage.name} is closed: open another one")
-        if self._engine is None:
-            self._engine = asyncio.get_running_loop().create_task(self._storage.open_async())
-        opening = self._engine
-        try:
-            return await asyncio.shield(opening)
-        except Exception:
-            if self._engine is opening:
-                self._engine = None
-            raise
-
-    async def close(self) -> None:
-        self._closed = True
-        if self._engine is not None:
-            await (await self._engine).close()
-
-    def before_fork(self) -> None:
-        """Nothing to do: the engine sees to its connections."""
-
-    def after_fork_in_parent(self) -> None:
-        """Nothing to do."""
-
-    def after_fork_in_child(self) -> None:
-        """The engine's loop and threads do not exist here."""
-        self._engine = None
