@@ -101,7 +101,11 @@ def test_what_a_handler_refuses_is_refused_and_its_neighbours_are_not(storage: S
 
     with store_of(flavour, storage, inline=[balances(hook=hook, flavour=flavour)]) as store:
         store.execute(deposit, "ann", 1)
-        results = race([partial(store.execute, deposit, f"a{number}", number) for number in range(8, 24)])
+
+        def pay(number: int) -> object:
+            return store.execute(deposit, f"a{number}", number)
+
+        results = race([partial(pay, number) for number in range(8, 24)])
         refused = [result for result in results if isinstance(result, InlineProjectionsError)]
         assert len(refused) == 1
         assert isinstance(refused[0].__cause__, ValueError)
