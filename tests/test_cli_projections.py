@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
@@ -148,6 +150,25 @@ def test_a_new_version_is_rebuilt_beside_the_one_that_serves(program: Path) -> N
     assert invoke("takings_program:again", "rebuild").exit_code == 0
     assert amounts() == [(1, 2), (2, 2), (3, 2)]
     assert "superseded" in invoke("takings_program:takings", "run").stderr
+
+
+def test_on_a_terminal_a_bar_shows_how_far_it_is(program: Path) -> None:
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "factfold.cli", "projections", URL, "takings_program:takings", "rebuild"]
+    process = subprocess.Popen(
+        command, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    )
+    os.close(theirs)
+    shown = b""
+    with contextlib.suppress(OSError):  # that is how a terminal ends
+        while more := os.read(ours, 4096):
+            shown += more
+    os.close(ours)
+    assert process.wait(30) == 0
+    text = shown.decode()
+    assert "projection takings v1" in text
+    assert "\N{BOX DRAWINGS HEAVY HORIZONTAL}" in text
+    assert "4/4" in text
 
 
 def test_handlers_that_are_async_run_on_a_loop(program: Path) -> None:
