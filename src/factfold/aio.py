@@ -311,7 +311,11 @@ class AsyncStore(AsyncReader, AsyncRunner):
         log = self._log = await engine.log(self._settings.namespace)
         capabilities = self._capabilities = engine.capabilities
         heart = self._settings.heart(
-            capabilities, contextlib.nullcontext(), notify=_notify, interrupts=_interrupts, overlaps=True
+            capabilities,
+            contextlib.nullcontext(),
+            notify=_notify,
+            interrupts=_interrupts,
+            overlaps=_overlaps(capabilities),
         )
         self._saver = AsyncSaver(heart.snapshots, log)
         decode = event_decoder(self._settings.transform)
@@ -484,6 +488,11 @@ def _notify(job: Job) -> None:
     """Wakes a job's caller when it is answered: loading and leading are not its business."""
     if job.turn is DONE and job.wake is not None:
         job.wake()
+
+
+def _overlaps(capabilities: Capabilities) -> bool:
+    """Whether the next batch is decided while an append is on its way. In one process the two would only take turns."""
+    return capabilities.elsewhere
 
 
 def _interrupts(job: Job) -> bool:

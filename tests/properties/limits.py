@@ -45,6 +45,7 @@ class Limits(NamedTuple):
             patch.setattr("factfold.deciding.MAX_COMMANDS", self.commands)
             patch.setattr("factfold.deciding.MAX_SECONDS", 1000.0)
             patch.setattr("factfold.deciding.MAX_MOMENT", 1000.0)
+            patch.setattr("factfold.aio._overlaps", lambda capabilities: True)
             patch.setattr("factfold.pace.Pace.is_alone", property(lambda _: self.ahead))
             patch.setattr("factfold.pace.Pace.pays", lambda _, commands: self.ahead and self.apart)
             yield

@@ -95,7 +95,13 @@ def opening(schema: str, server_version: int, name: str, *, migrate: bool = True
         )
     if (yield from _version(schema, name)) < VERSION:
         yield from _migrating(schema, name)
-    return Capabilities(locks=True, durable=flushes == b"on" and durable != b"off", shared=True, transactions=True)
+    return Capabilities(
+        locks=True,
+        durable=flushes == b"on" and durable != b"off",
+        shared=True,
+        transactions=True,
+        elsewhere=True,
+    )
 
 
 def adding_namespace(schema: str, namespace: str) -> Reads[None]:

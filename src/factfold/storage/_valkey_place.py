@@ -24,7 +24,7 @@ class Place:
     def __init__(self, storage: Valkey) -> None:
         self.storage = storage
         self.server = storage.server()
-        self.capabilities = Capabilities(locks=True, durable=False, shared=True)
+        self.capabilities = Capabilities(locks=True, durable=False, shared=True, elsewhere=True)
         self._rules = Rules(storage.timeout, storage.lease, storage.min_replicas)
         self._inspected: set[Address] = set()
 
@@ -63,7 +63,9 @@ class Place:
         """The least that one of the servers promises is what the engine does."""
         if self._inspected and not self.capabilities.durable:
             return
-        self.capabilities = Capabilities(locks=True, durable=promises.durable, shared=True, durability=promises.text)
+        self.capabilities = Capabilities(
+            locks=True, durable=promises.durable, shared=True, durability=promises.text, elsewhere=True
+        )
         told = (self.server.name, promises.text)
         if self.storage.durable and not promises.durable and told not in warned:
             warned.add(told)

@@ -248,7 +248,7 @@ class Capabilities(Struct, frozen=True):
     `locks`: the writers' lock can be held while a batch is decided. `durable`: what was acknowledged survives the
     crash of the machine. `shared`: several processes can work on it. `durability` says in words what can be lost when,
     where that depends on how a server is configured. `transactions`: its logs are `TransactionalLog`s, in whose
-    database read models can live.
+    database read models can live. `elsewhere`: the work is done by another process, and this one has time meanwhile.
     """
 
     locks: bool
@@ -256,6 +256,7 @@ class Capabilities(Struct, frozen=True):
     shared: bool
     durability: str = ""
     transactions: bool = False
+    elsewhere: bool = False
 
     @property
     def durability_in_words(self) -> str:
