@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from factfold.checkpoints import Failure, ParkedEvent
+from factfold.codec import Transform
 from factfold.errors import (
     AppendRefusedError,
     ConflictError,
@@ -138,6 +139,7 @@ __all__ = [
     "StreamType",
     "Subscription",
     "Transaction",
+    "Transform",
     "UnsafeStorageError",
     "UnsupportedError",
     "Verification",
