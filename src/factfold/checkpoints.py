@@ -7,13 +7,15 @@ last, so that whoever has lost the lease without noticing cannot move it, not ev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, TypeAlias
 
 import msgspec
 from msgspec import Struct
 
-from factfold.storage.base import EMPTY, Head
+from factfold.errands import Errands, ReadValues
+from factfold.storage.base import EMPTY, Head, Put
 
 CHECKPOINTS = "checkpoints"
 LEASES = "leases"
@@ -97,6 +99,28 @@ class ParkedEvent(Struct, frozen=True):
     consumer: str
     position: int
     failure: Failure
+
+
+def projection_key(name: str, version: int) -> str:
+    """The key of a projection."""
+    return f"projection/{name}/{version}"
+
+
+def parts_of(key: str) -> tuple[str, str, int]:
+    """What a consumer of this key is, its name, and its version: of a reaction there is one."""
+    kind, name, *version = key.split("/")
+    return kind, name, int(version[0]) if version else 1
+
+
+def serving_version(name: str) -> Errands[int]:
+    """The version of a projection that serves; 0 when none does."""
+    values: Mapping[str, bytes] = yield ReadValues(SERVING, (name,))
+    return int(values.get(name, b"0"))
+
+
+def as_serving(name: str, version: int) -> Put:
+    """What makes a version of a projection the one that serves."""
+    return Put(SERVING, name, b"%d" % version)
 
 
 def parked_place(key: str) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from factfold.checkpoints import CHECKPOINTS, SERVING, Checkpoint
+from factfold.checkpoints import CHECKPOINTS, Checkpoint, as_serving, serving_version
 from factfold.consumers import AWAY as AWAY_ERRORS
 from factfold.consumers import HandlerFailedError, Place, is_in_use
 from factfold.deliveries import AWAY
@@ -257,8 +257,7 @@ class Consumption(Handling):
         if self.consumer.kind != "projection":
             self._serves = True
             return self.consumer.version
-        values: Mapping[str, bytes] = yield ReadValues(SERVING, (self.consumer.name,))
-        serving = int(values.get(self.consumer.name, b"0"))
+        serving = yield from serving_version(self.consumer.name)
         self._serves = serving == self.consumer.version
         if serving > self.consumer.version:
             self.state = "superseded"
@@ -272,8 +271,8 @@ class Consumption(Handling):
             serving = yield from self._look_for_a_successor()
             if self._serves:
                 return
-            put = Put(SERVING, self.consumer.name, b"%d" % self.consumer.version)
-            swap = Swap(put, b"%d" % serving if serving else None)
+            put = as_serving(self.consumer.name, self.consumer.version)
+            swap = Swap(put, as_serving(self.consumer.name, serving).value if serving else None)
             try:
                 if self._transactions:
                     self._serves = yield Transact(

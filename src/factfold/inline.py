@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from factfold.checkpoints import CHECKPOINTS, SERVING, Checkpoint
+from factfold.checkpoints import CHECKPOINTS, Checkpoint, as_serving, projection_key, serving_version
 from factfold.consumers import HandlerFailedError, Place
 from factfold.errands import Call, Errands, ReadValues, Transact
 from factfold.errors import DefinitionError, InlineProjectionsError, StoreUnavailableError, UnsupportedError
@@ -75,8 +75,7 @@ class InlineProjections:
         for _ in range(ATTEMPTS):
             required = yield from _required()
             values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (projection.key,))
-            serving: Mapping[str, bytes] = yield ReadValues(SERVING, (projection.name,))
-            serves = int(serving.get(projection.name, b"0"))
+            serves = yield from serving_version(projection.name)
             if serves > projection.version:
                 raise InlineProjectionsError(
                     f"{self._log}: {projection.label} cannot run inline: version {serves} serves."
@@ -90,7 +89,7 @@ class InlineProjections:
             swap = Swap(
                 Put(CHECKPOINTS, projection.key, inline.encode()),
                 stored,
-                (Put(*INLINE, names), Put(SERVING, projection.name, b"%d" % projection.version)),
+                (Put(*INLINE, names), as_serving(projection.name, projection.version)),
                 exclusive=True,
             )
             finish = self._finishing(projection, checkpoint.head, required, inside)
@@ -163,7 +162,7 @@ def withdrawing(name: str, log: str, inside: Inside) -> Errands[None]:
         required = yield from _required()
         if name not in required:
             raise LookupError(f"{log}: the projection {name!r} does not run inline; what does is {_listed(required)}.")
-        key = f"projection/{name}/{required[name]}"
+        key = projection_key(name, required[name])
         values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
         head: Head = yield AskHead()
         checkpoint = Checkpoint.decode(values[key]).moved(head)
@@ -190,7 +189,7 @@ def _unless_changed(inside: Inside, required: Mapping[str, int], head: Head, con
 
 
 def check_inline(projections: Sequence[object], log: str, *, transactions: bool, asynchronous: bool) -> None:
-    """Refuses what cannot run inline. Raises DefinitionError, UnsupportedError, ValueError."""
+    """Refuses what cannot run inline. Raises DefinitionError, UnsupportedError."""
     names: set[str] = set()
     for projection in projections:
         if not isinstance(projection, Projection):

@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast, 
 from msgspec import Struct
 
 from factfold.annotations import describe, enclosing_names, function_hints, show
+from factfold.checkpoints import projection_key
 from factfold.consumers import (
     AWAY,
     LEASE,
@@ -136,7 +137,7 @@ class Projection(Consumer[ProjectionContext[object]]):
     @property
     def key(self) -> str:
         """Its name in the storage."""
-        return f"projection/{self.name}/{self.version}"
+        return projection_key(self.name, self.version)
 
     def physical(self, table: str, namespace: str) -> str:
         """The name of this version's table in the database. Raises DefinitionError."""

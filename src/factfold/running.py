@@ -133,10 +133,9 @@ class Runner(ABC):
         """Has a projection not run inline any more, in no writer. It may be run like others from then on. Does I/O.
 
         Other stores that run it inline cannot append any more: open them anew without it. Raises LookupError when it
-        does not run inline, UnsupportedError where none can.
+        does not run inline.
         """
         crew = self._crewed()
-        check_inline((), crew.log.name, transactions=crew.transactions, asynchronous=False)
         name = projection if isinstance(projection, str) else projection.name
         self._follow(withdrawing(name, crew.log.name, crew.inside))
         if crew.inline is not None:

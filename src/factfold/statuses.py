@@ -20,6 +20,8 @@ from factfold.checkpoints import (
     decode_failure,
     parked_key,
     parked_place,
+    parts_of,
+    serving_version,
 )
 from factfold.consumers import HandlerFailedError, Place
 from factfold.consuming import Consumption, nothing_between
@@ -107,7 +109,7 @@ def statuses(local: Sequence[Consumption]) -> Errands[tuple[ConsumerStatus, ...]
     head: Head = yield AskHead()
     found: list[ConsumerStatus] = []
     for key in sorted({*stored, *here}):
-        kind, name, version = _parts(key)
+        kind, name, version = parts_of(key)
         checkpoint, consumption = stored.get(key, Checkpoint(0, "", ())), here.get(key)
         position = head.position if checkpoint.course == "inline" else checkpoint.position
         if consumption is not None:
@@ -144,11 +146,6 @@ def entries_of(place: str) -> Errands[list[Entry]]:
         found += page
         if len(page) < PAGE:
             return found
-
-
-def _parts(key: str) -> tuple[str, str, int]:
-    kind, name, *version = key.split("/")
-    return kind, name, int(version[0]) if version else 1
 
 
 def _state(checkpoint: Checkpoint, consumption: Consumption | None, superseded: bool, alive: bool) -> ConsumerState:
@@ -194,11 +191,12 @@ def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> 
         runs = local is not None and local.state not in ("stopped", "superseded")  # and so it tries again
         if checkpoint.course == "failed" and checkpoint.failure is not None and not runs:
             raise ConsumerStoppedError(label, checkpoint.position, checkpoint.failure.reason)
-    serving: Mapping[str, bytes] = yield ReadValues(SERVING, (consumer.name,))
-    if consumer.kind == "projection" and int(serving.get(consumer.name, b"0")) > consumer.version:
-        raise ConsumerStoppedError(
-            label, 0, f"version {int(serving[consumer.name])} serves, and this one is not kept up to date any more."
-        )
+    if consumer.kind == "projection":
+        serving = yield from serving_version(consumer.name)
+        if serving > consumer.version:
+            raise ConsumerStoppedError(
+                label, 0, f"version {serving} serves, and this one is not kept up to date any more."
+            )
     return False
 
 
