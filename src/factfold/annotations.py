@@ -42,6 +42,15 @@ def enclosing_names(qualname: str, frame: FrameType | None) -> dict[str, object]
     return found
 
 
+def names_around(function: object) -> dict[str, object]:
+    """The local names around a function that a decorator has been given: to be called by the decorator itself."""
+    here = inspect.currentframe()
+    decorator = None if here is None else here.f_back
+    frame = None if decorator is None else decorator.f_back
+    del here  # a frame that knows itself is garbage that nobody sees
+    return enclosing_names(getattr(function, "__qualname__", ""), frame)
+
+
 def function_hints(function: Callable[..., object], names: Mapping[str, object]) -> dict[str, object]:
     """The annotations of a function, resolved in its module and in the local `names` around it.
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from types import FrameType
 from typing import Any, Generic, Never, TypeAlias, TypeVar, cast, overload
 
 from msgspec import Struct
 
-from factfold.annotations import describe, enclosing_names, event_classes, function_hints, show
+from factfold.annotations import describe, event_classes, function_hints, names_around, show
 from factfold.codec import event_type
 from factfold.errors import DefinitionError
 from factfold.events import RecordedEvent
@@ -49,10 +48,9 @@ class HandlerSet(Generic[C]):
         return tuple(self._handlers)
 
     def _register(
-        self, handler: Callable[..., object], frame: FrameType | None, events_in: Callable[[object, str], object]
+        self, handler: Callable[..., object], names: dict[str, object], events_in: Callable[[object, str], object]
     ) -> None:
-        """Notes a handler that is being defined in `frame`; `events_in` finds the events in its first annotation."""
-        names = enclosing_names(getattr(handler, "__qualname__", ""), frame)
+        """Notes a handler with `names` around it; `events_in` finds the events in its first annotation."""
         where = describe(handler)
         classes = self._classes_of(handler, names, where, events_in)
         stored_names: dict[str, type] = {}
@@ -157,9 +155,7 @@ class Handlers(HandlerSet[Context]):
 
         It may be `async def`, for an AsyncStore. Raises DefinitionError saying what is wrong with it.
         """
-        here = inspect.currentframe()
-        self._register(handler, here.f_back if here is not None else None, as_it_is)
-        del here  # a frame that knows itself is garbage that nobody sees
+        self._register(handler, names_around(handler), as_it_is)
         return handler
 
     def dispatch(self, recorded: RecordedEvent[object]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Generic, Protocol, TypeAlias, TypeGuard, TypeVar, cast, 
 
 from msgspec import Struct
 
-from factfold.annotations import describe, enclosing_names, function_hints, show
+from factfold.annotations import describe, function_hints, names_around, show
 from factfold.checkpoints import projection_key
 from factfold.consumers import (
     AWAY,
@@ -162,9 +162,7 @@ class Projection(Consumer[ProjectionContext[object]]):
         """
         if self._batch is not None:
             raise self._two(handler, self._batch)
-        here = inspect.currentframe()
-        self._register(handler, here.f_back if here is not None else None, as_it_is)
-        del here  # a frame that knows itself is garbage that nobody sees
+        self._register(handler, names_around(handler), as_it_is)
         return handler
 
     def on_batch(self, handler: BatchHandler[E, X], /) -> BatchHandler[E, X]:
@@ -177,9 +175,7 @@ class Projection(Consumer[ProjectionContext[object]]):
         others = list(self._handlers.values())
         if others:
             raise self._two(handler, others[0])
-        here = inspect.currentframe()
-        self._register(handler, here.f_back if here is not None else None, _events_of_batch)
-        del here
+        self._register(handler, names_around(handler), _events_of_batch)
         self._batch = cast("BatchHandler[object, object]", handler)  # it is given what it is annotated with
         return handler
 
@@ -190,10 +186,7 @@ class Projection(Consumer[ProjectionContext[object]]):
         """
         if self._setup is not None:
             raise DefinitionError(f"{self.label} is set up by {describe(self._setup)} already.")
-        here = inspect.currentframe()
-        names = enclosing_names(getattr(function, "__qualname__", ""), here.f_back if here is not None else None)
-        del here
-        self._given[function] = next(iter(function_hints(function, names).values()), None)
+        self._given[function] = next(iter(function_hints(function, names_around(function)).values()), None)
         self._setup = cast("SetUp[object]", function)  # it is given what it is annotated with
         return function
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Concatenate, Literal, Never, ParamSpec, TypeAl
 
 from msgspec import Struct
 
-from factfold.annotations import describe
+from factfold.annotations import describe, names_around
 from factfold.commands import name_of
 from factfold.consumers import LEASE, PATIENCE, RETRY, Consumer, OnError, Place
 from factfold.errors import DefinitionError
@@ -175,9 +175,7 @@ class Reaction(Consumer[AnyContext]):
         A function with a ReactionContext is for a Store; an `async def` one with an AsyncReactionContext for an
         AsyncStore. Raises DefinitionError saying what is wrong with it.
         """
-        here = inspect.currentframe()
-        self._register(handler, here.f_back if here is not None else None, as_it_is)
-        del here  # a frame that knows itself is garbage that nobody sees
+        self._register(handler, names_around(handler), as_it_is)
         return handler
 
     def check_store(self, *, asynchronous: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import os
 import re
@@ -14,7 +13,7 @@ from weakref import WeakValueDictionary
 
 from msgspec import Struct
 
-from factfold.annotations import describe, enclosing_names, event_classes, show
+from factfold.annotations import describe, event_classes, names_around, show
 from factfold.codec import EventType
 from factfold.errors import DefinitionError, InvalidStreamIdError
 from factfold.events import UNPRINTABLE, RecordedEvent, check_category
@@ -241,9 +240,7 @@ class StreamDecorator(Generic[I]):
     def __call__(self, fold: FoldFunctionWithId[I, S, E], /) -> StreamType[S, E]: ...
     def __call__(self, fold: Callable[..., object], /) -> StreamType[Any, Any]:
         """Makes the stream type. Raises DefinitionError saying what is wrong with the fold, its state or its events."""
-        here = inspect.currentframe()
-        names = enclosing_names(getattr(fold, "__qualname__", ""), here.f_back if here is not None else None)
-        del here  # a frame that knows itself is garbage that nobody sees
+        names = names_around(fold)
         made = define(
             self._category,
             self._initial,
