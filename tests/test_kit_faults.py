@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from factfold import (
     ConflictError,
@@ -107,6 +108,16 @@ def test_what_a_conflict_tells_of_the_log_is_true() -> None:
     assert [stored.id for stored in real.news.events] == [appending(2).id]
     assert real.news.touched == frozenset({1})
     assert others.head().position == 1
+
+
+def test_a_conflict_names_the_streams_that_really_are_not_empty() -> None:
+    memory = Memory()
+    memory.open().log("default").append(appending(1))
+    log = Faulty(memory, conflicts=1.0).open().log("default")
+    answer = log.append(replace(appending(2, BEN), empty=("ledger:new", "ledger:ann")))
+    assert isinstance(answer, Conflict)
+    assert answer.not_empty == frozenset({"ledger:ann"})
+    assert log.head().position == 1
 
 
 def test_there_is_no_conflict_where_none_can_be() -> None:

@@ -9,6 +9,7 @@ import pytest
 from factfold.storage.base import Storage
 from factfold.storage.postgres import Postgres
 from factfold.testing.contract.appends import AppendContract
+from factfold.testing.contract.emptiness import EmptyContract
 from factfold.testing.contract.locks import LockContract
 from factfold.testing.contract.news import NewsContract
 from factfold.testing.contract.odd import OddContract
@@ -27,7 +28,15 @@ def older(other_postgres_server: PostgresServer) -> Iterator[Postgres]:
 
 
 class TestOlderPostgres(
-    AppendContract, NewsContract, OutcomeContract, SliceContract, PageContract, OddContract, LockContract, SwapContract
+    AppendContract,
+    EmptyContract,
+    NewsContract,
+    OutcomeContract,
+    SliceContract,
+    PageContract,
+    OddContract,
+    LockContract,
+    SwapContract,
 ):
     """The statements are what versions may differ in: so the tests of processes, forks and event loops are left out."""
 

@@ -33,7 +33,7 @@ class WithNews(Sound):
         answer = self.log.append(append)
         news = self.tell(answer.news, append.check)
         if isinstance(answer, Conflict):
-            return Conflict(news)
+            return replace(answer, news=news)
         return Appended(answer.first, answer.versions, answer.recorded_at, news)
 
     def check(self, check: Check) -> News:
@@ -160,7 +160,7 @@ class FindsItsOwnPast(Sound):
 
     def append(self, append: Append) -> Appended | Conflict:
         check = append.check
-        return self.log.append(Append(append.events, Check(check.selections, self.real(check.after), check.versions)))
+        return self.log.append(replace(append, check=replace(check, after=self.real(check.after))))
 
     def check(self, check: Check) -> News:
         return self.log.check(Check(check.selections, self.real(check.after), check.versions))

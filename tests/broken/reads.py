@@ -162,7 +162,8 @@ class Renames(Sound):
         events = [
             replace(event, streams=tuple(dict.fromkeys(map(self.rename, event.streams)))) for event in append.events
         ]
-        return self.log.append(Append(tuple(events), self.renamed(append.check)))
+        empty = tuple(dict.fromkeys(map(self.rename, append.empty)))
+        return self.log.append(Append(tuple(events), self.renamed(append.check), empty))
 
     def check(self, check: Check) -> News:
         return self.log.check(self.renamed(check))

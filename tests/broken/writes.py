@@ -15,15 +15,18 @@ from factfold.storage.base import (
     Conflict,
     Load,
     Loaded,
+    Log,
     NewEvent,
+    News,
     Selection,
+    Wanted,
 )
 from tests.broken.storage import Sound
 
 
 def unchecked(append: Append, *selections: Selection) -> Append:
     """The append with other selections."""
-    return Append(append.events, Check(selections, append.check.after, append.check.versions))
+    return replace(append, check=replace(append.check, selections=selections))
 
 
 class ChecksNothing(Sound):
@@ -71,7 +74,7 @@ class ChecksFirstStreamOfEvents(Sound):
         if isinstance(answer, Conflict):
             firsts = {next(iter(event.streams)) for event in answer.news.events}
             touched = {index for index, one in enumerate(append.check.selections) if one.stream in firsts}
-            return Conflict(replace(answer.news, touched=frozenset(touched)))
+            return replace(answer, news=replace(answer.news, touched=frozenset(touched)))
         return answer
 
 
@@ -142,7 +145,7 @@ class WritesWhatItCannotHold(Sound):
 
     def append(self, append: Append) -> Appended | Conflict:
         events = [replace(event, data=event.data.replace(b"[]", b"{}")) for event in append.events]
-        return self.log.append(Append(tuple(events), append.check))
+        return self.log.append(replace(append, events=tuple(events)))
 
 
 class GoesThroughFloats(Sound):
@@ -196,3 +199,118 @@ class DropsZeroCharacters(Sound):
     def append(self, append: Append) -> Appended | Conflict:
         events = [replace(event, data=event.data.replace(rb"\u0000", b"")) for event in append.events]
         return self.log.append(replace(append, events=tuple(events)))
+
+
+def not_empty(log: Log, append: Append) -> frozenset[str]:
+    """Those of the streams that must be empty that have an event."""
+    slices = log.load(Load(tuple(Wanted(Selection(stream, None), 0) for stream in append.empty), None, 1)).slices
+    return frozenset(stream for stream, found in zip(append.empty, slices, strict=True) if found.version)
+
+
+class IgnoresWhatMustBeEmpty(Sound):
+    caught_by = (
+        "a_stream_with_an_event_of_any_type_is_not_empty",
+        "a_stream_that_is_not_written_may_have_to_be_empty",
+        "all_streams_that_are_not_empty_are_told_at_once",
+        "streams_must_be_empty_under_the_lock_too",
+        "16_racers_for_a_stream_that_must_be_empty_have_one_winner",
+    )
+
+    def append(self, append: Append) -> Appended | Conflict:
+        return self.log.append(replace(append, empty=()))
+
+
+class TakesEveryStreamForFull(Sound):
+    caught_by = ("empty_streams_let_an_append_happen",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        if append.empty:
+            return Conflict(self.log.check(append.check), frozenset(append.empty))
+        return self.log.append(append)
+
+
+class TakesEmptyForUntouched(Sound):
+    """Looks for events above `after` only."""
+
+    caught_by = ("a_stream_with_an_event_of_any_type_is_not_empty",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        check = append.check
+        every = (*check.selections, *(Selection(stream, None) for stream in append.empty))
+        return self.log.append(replace(append, check=replace(check, selections=every), empty=()))
+
+
+class LooksForTheTypesOfSelections(Sound):
+    caught_by = ("a_stream_with_an_event_of_any_type_is_not_empty",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        found = [
+            one.stream
+            for one in append.check.selections
+            if one.stream in append.empty and self.log.load(Load((Wanted(one, 0),), None, 1)).slices[0].events
+        ]
+        if found:
+            return Conflict(self.log.check(append.check), frozenset(found))
+        return self.log.append(replace(append, empty=()))
+
+
+class WantsOnlyWhatItWritesToBeEmpty(Sound):
+    caught_by = ("a_stream_that_is_not_written_may_have_to_be_empty",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        written = {stream for event in append.events for stream in event.streams}
+        return self.log.append(replace(append, empty=tuple(one for one in append.empty if one in written)))
+
+
+class TellsOneStreamThatIsNotEmpty(Sound):
+    caught_by = ("all_streams_that_are_not_empty_are_told_at_once",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        answer = self.log.append(append)
+        if isinstance(answer, Conflict):
+            return replace(answer, not_empty=frozenset(sorted(answer.not_empty)[:1]))
+        return answer
+
+
+class TellsNothingBesideTouchedSelections(Sound):
+    caught_by = ("all_streams_that_are_not_empty_are_told_at_once",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        answer = self.log.append(append)
+        if isinstance(answer, Conflict) and answer.news.touched:
+            return Conflict(answer.news)
+        return answer
+
+
+class LooksForEventsFirst(Sound):
+    """Before it looks whether the append is void, or rests on another past."""
+
+    caught_by = ("void_and_diverged_appends_are_told_before_streams_are_looked_at",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        if found := not_empty(self.log, append):
+            head = self.log.head()
+            return Conflict(News(head, head, (), frozenset()), found)
+        return self.log.append(append)
+
+
+class LooksForEventsBeforeItLocks(Sound):
+    caught_by = ("16_racers_for_a_stream_that_must_be_empty_have_one_winner",)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        if found := not_empty(self.log, append):
+            return Conflict(self.log.check(append.check), found)
+        time.sleep(0.001)
+        return self.log.append(replace(append, empty=()))
+
+
+class TrustsTheHolderOfTheLock(Sound):
+    caught_by = ("streams_must_be_empty_under_the_lock_too",)
+
+    def lock(self, check: Check) -> News:
+        self.common.holder = self
+        return self.log.lock(check)
+
+    def append(self, append: Append) -> Appended | Conflict:
+        trusted, self.common.holder = self.common.holder is self, None
+        return self.log.append(replace(append, empty=()) if trusted else append)

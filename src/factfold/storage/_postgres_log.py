@@ -78,6 +78,7 @@ _NONE_TOUCHED: frozenset[int] = frozenset()
 _encode = msgspec.json.Encoder().encode
 _decode_streams = msgspec.json.Decoder(dict[str, int]).decode
 _decode_numbers = msgspec.json.Decoder(list[int]).decode
+_decode_names = msgspec.json.Decoder(list[str]).decode
 _text = lru_cache(maxsize=4096)(bytes.decode)
 """Type names are few: each is decoded once."""
 
@@ -96,7 +97,7 @@ class Questions:
     def append(self, append: Append, inline: Inline | None, *, held: bool) -> Question[Appended | Conflict]:
         """`held`: the lock is, and the transaction ends with this. With `inline`, one stays open, whoever begins it."""
         check = append.check
-        known = check.versions
+        known = {**check.versions, **dict.fromkeys(append.empty, 0)} if append.empty else check.versions
         before: dict[str, int | None] = {}
         current: dict[str, int] = {}
         types: list[bytes] = []
@@ -148,6 +149,7 @@ class Questions:
             texts(list(before)),
             array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
             None if inline is None else inline.names,
+            texts(append.empty) if append.empty else None,
         )
         size = sum(len(parameter) for parameter in parameters if parameter is not None)
         if size > LARGEST_MESSAGE:
@@ -157,7 +159,7 @@ class Questions:
             )
 
         def read(rows: Sequence[Row]) -> Appended | Conflict:
-            _, position, id, verdict, _, data, corrected, _, recorded_at = rows[-1]
+            _, position, id, verdict, _, data, corrected, not_empty, recorded_at = rows[-1]
             if verdict == b"appended":
                 found = _decode_numbers(corrected) if corrected else (version or 0 for version in before.values())
                 news = self._news(rows, check.after, Head(position, id or b""))
@@ -169,7 +171,7 @@ class Questions:
                 )
             if verdict == b"inline":
                 raise inline_mismatch(self.name, inline, None if data is None else bytes.fromhex(data.decode()))
-            return Conflict(self._compared(rows, check.after))
+            return Conflict(self._compared(rows, check.after), frozenset(_decode_names(not_empty) if not_empty else ()))
 
         stays = inline is not None
         return Question(

@@ -8,6 +8,7 @@ from importlib import resources
 MIGRATIONS = (
     ("postgres_1_tables", "postgres_1_answers", "postgres_1_writing", "postgres_1_reading"),
     ("postgres_2_values", "postgres_2_transactions", "postgres_2_writing"),
+    ("postgres_3_writing",),
 )
 """The files of each migration, in order."""
 

@@ -52,7 +52,7 @@ class Statements:
         """Those of the schema with this name."""
         call = partial(Statement.call, quoted(schema))
         return cls(
-            append=call("append", 20),
+            append=call("append", 21),
             hold=call("hold", 7),
             resolve=call("resolve", 6),
             put=call("put", 4),

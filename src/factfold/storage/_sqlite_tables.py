@@ -83,9 +83,12 @@ class Tables:
             known = check.versions
         else:
             news = self._news(connection, check.selections, check.versions, after, Head(position, id))
-            if news.touched:
-                return Conflict(news)
             known = _NOTHING_KNOWN
+        not_empty = frozenset(stream for stream in append.empty if self._version(connection, stream))
+        if news.touched or not_empty:
+            return Conflict(news, not_empty)
+        if append.empty:
+            known = {**known, **dict.fromkeys(append.empty, 0)}
         inline = self.inline
         if asked_inline != (None if inline is None else inline.names):
             raise inline_mismatch(self.name, inline, asked_inline)

@@ -130,7 +130,7 @@ class Operations(Reading):
                             self.held = Turn(token, time.monotonic(), news.head)
                         self.queues = answer[6] == b"queue"
                         turn = None
-                        return Conflict(news)
+                        return Conflict(news, frozenset(append.empty[number(index)] for index in items(answer[7])))
                     case b"lost":
                         turn = None
                         if locked:
@@ -236,6 +236,7 @@ class Operations(Reading):
             "event_types": list(types),
             "events": events,
             "streams": list(dict.fromkeys(index for event in events for index in event[1:])),
+            "empty": [indices.of(stream) for stream in append.empty],
             "prefix": self._keys.prefix_size,
         }
         bodies = [encode_event(event) for event in append.events]

@@ -92,10 +92,15 @@ class Check(Struct, frozen=True, gc=False):
 
 
 class Append(Struct, frozen=True, gc=False):
-    """Asks to append `events` (at least one) if none of the selections of `check` has an event above `check.after`."""
+    """Asks to append `events` (at least one) if none of the selections of `check` has an event above `check.after`.
+
+    And if the streams of `empty`, without duplicates, have no event at all, of whatever type and wherever in the log.
+    They need not be written, nor be in a selection: an asker names those that it has never read, and takes for new.
+    """
 
     events: tuple[NewEvent, ...]
     check: Check
+    empty: tuple[str, ...] = ()
 
     @property
     def id(self) -> bytes:
@@ -202,9 +207,14 @@ class Appended(Struct, frozen=True, gc=False):
 
 
 class Conflict(Struct, frozen=True, gc=False):
-    """The append did not happen, nor will it: `news.touched` are the selections that failed, all of them."""
+    """The append did not happen, nor will it: `news.touched` are the selections that failed, all of them.
+
+    `not_empty` are the streams of `Append.empty` that have an event, all of them. At least one of the two is not empty,
+    and each is exact, whatever the other says.
+    """
 
     news: News
+    not_empty: frozenset[str] = frozenset()
 
 
 class Slice(Struct, frozen=True, gc=False):

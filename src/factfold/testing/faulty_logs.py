@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 from msgspec import structs
 
 from factfold.errors import OutcomeUnknownError, StoreUnavailableError
-from factfold.storage.base import Append, AsyncLog, Check, Conflict, Log, News
+from factfold.storage.base import Append, AsyncLog, Check, Conflict, Load, Loaded, Log, News, Selection, Wanted
 from factfold.testing.around import AroundAsyncLog, AroundAsyncTransactions, AroundLog, AroundTransactions
 from factfold.testing.fates import Fate, Fates
 
@@ -69,8 +69,10 @@ class _Interference:
             raise
         if fate.conflict and can_conflict:
             news = yield partial(self._log.check, append.check)
+            wanted = tuple(Wanted(Selection(stream, None), 0) for stream in append.empty)
+            loaded = (yield partial(self._log.load, Load(wanted, None, 1))) if wanted else None
             self._fates.count("conflicts")
-            return Conflict(_all_touched(append.check, news))
+            return Conflict(_all_touched(append.check, news), _not_empty(append, loaded))
         if not fate.unknown:
             return (yield do)
         yield do if fate.done else self._log.unlock
@@ -101,6 +103,14 @@ def _all_touched(check: Check, news: object) -> News:
     """The news as a storage tells them that cannot tell for sure which of the selections others have touched."""
     assert isinstance(news, News)
     return news if news.touched else structs.replace(news, touched=frozenset(range(len(check.selections))))
+
+
+def _not_empty(append: Append, loaded: object) -> frozenset[str]:
+    """Those of the streams that must be empty in which the storage has found events."""
+    if loaded is None:
+        return frozenset()
+    assert isinstance(loaded, Loaded)
+    return frozenset(stream for stream, found in zip(append.empty, loaded.slices, strict=True) if found.version)
 
 
 class FaultyLog(AroundLog):

@@ -12,23 +12,28 @@ local locked = ask.token and not ask.keep -- by `lock`, and not just by waiting
 if ask.token and redis.call('GET', TURN) ~= ask.token then
   return { 'lost' }
 end
-if position > ask.after then
-  local which = touched()
-  if #which > 0 then
-    -- Who lost decides again under the lock: it has the next turn, or is told to queue for it.
-    local answer = told('conflict', position, id, which)
-    if locked then
-      pass_on()
-      answer[#answer + 1] = 'ended'
-    elseif is_busy(ask.token) then
-      answer[#answer + 1] = 'queue'
-    else
-      redis.call('DEL', FREE)
-      redis.call('SET', TURN, ask.token or ask.next_token, 'PX', ask.keep)
-      answer[#answer + 1] = 'yours'
-    end
-    return answer
+local which = position > ask.after and touched() or {}
+local not_empty = {}
+for index, stream in ipairs(ask.empty) do
+  if size_of(KEYS[stream]) > 0 then
+    not_empty[#not_empty + 1] = index - 1
   end
+end
+if #which > 0 or #not_empty > 0 then
+  -- Who lost decides again under the lock: it has the next turn, or is told to queue for it.
+  local answer = told('conflict', position, id, which)
+  if locked then
+    pass_on()
+    answer[#answer + 1] = 'ended'
+  elseif is_busy(ask.token) then
+    answer[#answer + 1] = 'queue'
+  else
+    redis.call('DEL', FREE)
+    redis.call('SET', TURN, ask.token or ask.next_token, 'PX', ask.keep)
+    answer[#answer + 1] = 'yours'
+  end
+  answer[#answer + 1] = not_empty
+  return answer
 end
 if is_busy(ask.token) then
   return { 'busy' }

@@ -8,6 +8,7 @@ from factfold.storage.base import Storage
 from factfold.testing.contract.appends import AppendContract
 from factfold.testing.contract.async_transactions import AsyncTransactionContract
 from factfold.testing.contract.asynchronous import AsyncContract
+from factfold.testing.contract.emptiness import EmptyContract
 from factfold.testing.contract.life import LifeContract
 from factfold.testing.contract.locks import LockContract
 from factfold.testing.contract.news import NewsContract
@@ -22,6 +23,7 @@ from factfold.testing.contract.swaps import SwapContract
 
 class StorageContract(
     AppendContract,
+    EmptyContract,
     NewsContract,
     OutcomeContract,
     SliceContract,

@@ -59,10 +59,14 @@ def asking(after: Head, *selections: Selection, versions: Mapping[str, int] | No
 
 
 def appending(
-    events: Iterable[NewEvent], after: Head, *selections: Selection, versions: Mapping[str, int] | None = None
+    events: Iterable[NewEvent],
+    after: Head,
+    *selections: Selection,
+    versions: Mapping[str, int] | None = None,
+    empty: Sequence[str] = (),
 ) -> Append:
-    """The request to append these events if nothing in the selections is above `after`."""
-    return Append(tuple(events), asking(after, *selections, versions=versions))
+    """The request to append these events if nothing in the selections is above `after`, and nothing in `empty`."""
+    return Append(tuple(events), asking(after, *selections, versions=versions), tuple(empty))
 
 
 def loading(*wanted: Selection | Wanted, after: Head | None = None, limit: int = 10_000) -> Load:
