@@ -590,7 +590,8 @@ def test_plans_made_on_an_empty_schema_stay_right(direct: Postgres, schema: Sche
         schema.run(
             "INSERT INTO {}.places SELECT 1, 'snapshots', 'hot:' || n, '', now() FROM generate_series(1, 20000) AS n"
         )
-        late = _pages_looked_at(log)
+        looked = [_pages_looked_at(log) for _ in range(3)]  # the first may plan anew, and read catalogs for it
+    late = {name: min(pages[name] for pages in looked) for name in early}
     # The indexes have become a level or two deeper; what scans a table of 100,000 events looks at a thousand pages.
     assert {name for name in early if late[name] > early[name] + 50} == set(), f"at first {early}, and then {late}"
 
@@ -604,7 +605,7 @@ def _pages_looked_at(log: Any) -> dict[str, int]:
     hot = selection("hot:1")
     questions = log._questions
     writer = log._writing._session
-    moved = appending([new("hot:1")], before, selection("other:1"), selection("hot:1", "Rare"))
+    moved = appending([new("hot:1")], before, selection("other:1"), selection("hot:1", "Rare"), empty=["never:1"])
     found["append"] = _explained(writer, questions.append(appending([new("hot:1")], after, hot), None, held=False))
     found["append after others"] = _explained(writer, questions.append(moved, None, held=False))
     asked: dict[str, Question[object]] = {

@@ -131,6 +131,7 @@ class Questions:
             raise AppendRefusedError(
                 f"{self.name}: PostgreSQL cannot store a value of this append, nothing was written ({error})."
             ) from error
+        shared = len(member_streams) > len(types)  # an event is in several streams
         parameters = (
             self._namespace,
             self._patience,
@@ -143,9 +144,9 @@ class Questions:
             array(JSONB, metadata),
             array(TEXT, streams),
             array(TEXT, member_streams),
-            array(TEXT, member_types),
+            array(TEXT, member_types) if shared else None,
             array(INT8, member_versions),
-            array(INT4, member_events),
+            array(INT4, member_events) if shared else None,
             texts(list(before)),
             array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
             None if inline is None else inline.names,

@@ -1,4 +1,4 @@
--- Version 3 of factfold's schema in PostgreSQL: appends that say which streams must be empty.
+-- Version 3 of factfold's schema in PostgreSQL: appends that do less, and say which streams must be empty.
 
 -- Who does not know of that must not write.
 DROP FUNCTION factfold.append(
@@ -10,8 +10,10 @@ DROP FUNCTION factfold.append(
 CREATE FUNCTION factfold.with_events(ns integer, given text[]) RETURNS text[] LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN ARRAY(
-        SELECT s.stream FROM unnest(given) AS s (stream)
-        WHERE EXISTS (SELECT FROM factfold.memberships AS m WHERE m.namespace = ns AND m.stream = s.stream)
+        SELECT g.stream
+        FROM unnest(given) AS g (stream) CROSS JOIN LATERAL (
+            SELECT FROM factfold.memberships AS m WHERE m.namespace = ns AND m.stream = g.stream LIMIT 1
+        ) AS m
     );
 END
 $$;
@@ -36,19 +38,23 @@ END
 $$;
 
 -- Appends, if none of the selections (`asked`, with `asked_types` as arrays, NULL for all types) has an event above
--- `after`, and if those in `empty_streams` have no event at all. `asked_versions` are the versions that the streams of
--- the selections had at `after`, as far as they are known, else 0.
+-- `after`, and if the streams in `empty_streams` (NULL: none) have no event at all. `asked_versions` are the versions
+-- that the streams of the selections had at `after`, as far as they are known, else 0.
 --
--- The arrays of events are parallel, and so are those of memberships; `member_events` counts the events from 1. All
--- versions in `streams` and `member_versions` rest on `written_versions`, those that the streams in `written` are
--- believed to have before (NULL: not known, taken for 0). Where that is wrong, all of them are shifted.
+-- The arrays of events are parallel, and so are those of memberships; `member_events` counts the events from 1. Where
+-- each event is in one stream, `member_types` and `member_events` are NULL: they follow from the events. All versions
+-- in `streams` and `member_versions` rest on `written_versions`, those that the streams in `written` are believed to
+-- have before (NULL: not known, taken for 0). Where that is wrong, all of them are shifted.
 --
--- `inline` are the inline projections that the writer runs, NULL where it runs none. A writer that runs some writes on in
--- the transaction, which stays open.
+-- `inline` are the inline projections that the writer runs, NULL where it runs none. A writer that runs some writes on
+-- in the transaction, which stays open.
 --
 -- The verdict is 'appended' (behind the head that it tells), 'void', 'moved' or 'same' (it failed), 'diverged', or
--- 'inline': the database asks for other projections, which `data` names as hexadecimal digits. Where it failed, `streams`
--- are those of `empty_streams` that have events, as a JSON array.
+-- 'inline': the database asks for other projections, which `data` names as hexadecimal digits. Where it failed,
+-- `streams` are those of `empty_streams` that have events, as a JSON array.
+--
+-- A transaction sets up each statement and each expression that it comes to, and for one event that is most of what an
+-- append costs. So what is usual takes four statements: the lock, a look at the head, and the two inserts.
 CREATE FUNCTION factfold.append(
     namespace_name text, patience integer, after_position bigint, after_id uuid,
     asked text[], asked_types text[], asked_versions bigint[],
@@ -61,26 +67,45 @@ DECLARE
     ns integer;
     seen_position bigint;
     seen_id uuid;
-    seen record;
+    found_id uuid;
     head_position bigint;
     head_id uuid;
     recorded timestamptz;
     is_void boolean;
     asked_inline bytea;
+    has_failed boolean;
     actual_versions bigint[];
     shift jsonb;
 BEGIN
-    -- Without the lock: who has lost already need not wait for it.
-    SELECT n.id INTO ns FROM factfold.namespaces AS n WHERE n.name = namespace_name;
-    SELECT e.position, e.id INTO seen_position, seen_id
-    FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1;
-    seen_position := coalesce(seen_position, 0);
-    IF seen_position <> after_position OR seen_id IS DISTINCT FROM after_id THEN
-        SELECT c.position, c.id, c.type AS verdict, c.data AS touched INTO seen
-        FROM factfold.compare(ns, after_position, after_id, asked, asked_types, asked_versions, false) AS c;
-        IF seen.verdict = 'diverged' OR seen.touched <> '[]' THEN
+    -- Takes the lock, if nothing came since `after`. The head is read once it is held: whoever had it before may have
+    -- appended while it was waited for.
+    IF current_setting('transaction_isolation') = 'read committed'
+        AND set_config('lock_timeout', patience::text, true) IS NOT NULL
+    THEN
+        SELECT n.id, after_position, after_id INTO ns, seen_position, seen_id
+        FROM factfold.namespaces AS n
+        WHERE n.name = namespace_name AND (
+            SELECT e.position FROM factfold.events AS e
+            WHERE e.namespace = n.id AND e.position > after_position ORDER BY e.position LIMIT 1
+        ) IS NULL
+        FOR UPDATE;
+    END IF;
+
+    -- Else it looks at what came, without the lock: who has lost already need not wait for it.
+    IF ns IS NULL THEN
+        SELECT n.id, e.position, e.id,
+            (SELECT a.id FROM factfold.events AS a WHERE a.namespace = n.id AND a.position = after_position LIMIT 1)
+        INTO ns, seen_position, seen_id, found_id
+        FROM factfold.namespaces AS n LEFT JOIN LATERAL (
+            SELECT e.position, e.id FROM factfold.events AS e
+            WHERE e.namespace = n.id AND e.position >= after_position ORDER BY e.position DESC LIMIT 1
+        ) AS e ON true
+        WHERE n.name = namespace_name;
+        IF found_id IS DISTINCT FROM after_id
+            OR factfold.touched(ns, after_position, seen_position, asked, asked_types, asked_versions) <> '{}'
+        THEN
             IF EXISTS (SELECT FROM factfold.voids AS v WHERE v.namespace = ns AND v.id = ids[1]) THEN
-                RETURN NEXT factfold.verdict('void', seen.position, seen.id);
+                RETURN NEXT factfold.verdict('void', seen_position, seen_id);
                 RETURN;
             END IF;
             RETURN QUERY SELECT * FROM factfold.refusal(
@@ -88,48 +113,57 @@ BEGIN
             );
             RETURN;
         END IF;
-        seen_position := seen.position;
-        seen_id := seen.id;
+        ns := factfold.take_lock(namespace_name, patience);
     END IF;
 
-    ns := factfold.take_lock(namespace_name, patience);
-    SELECT e.position, e.id, e.recorded_at INTO head_position, head_id, recorded
-    FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1;
-    head_position := coalesce(head_position, 0);
-    SELECT
+    -- From what was seen on upwards, so that no more than that of the index is read.
+    SELECT e.position, e.id, greatest(clock_timestamp(), e.recorded_at),
         EXISTS (SELECT FROM factfold.voids AS v WHERE v.namespace = ns AND v.id = ids[1]),
         (SELECT p.value FROM factfold.places AS p WHERE p.namespace = ns AND p.place = 'inline' AND p.key = '' LIMIT 1)
-    INTO is_void, asked_inline;
-    IF is_void THEN
-        RETURN NEXT factfold.verdict('void', head_position, head_id);
-        RETURN;
-    END IF;
-    IF head_position <> seen_position OR head_id IS DISTINCT FROM seen_id THEN
-        IF head_position <= seen_position
-            OR factfold.touched(ns, seen_position, head_position, asked, asked_types, asked_versions) <> '{}'
-        THEN
+    INTO head_position, head_id, recorded, is_void, asked_inline
+    FROM factfold.events AS e
+    WHERE e.namespace = ns AND e.position >= seen_position ORDER BY e.position DESC LIMIT 1;
+    IF head_position IS DISTINCT FROM seen_position OR head_id IS DISTINCT FROM seen_id OR is_void
+        OR asked_inline IS NOT NULL OR inline IS NOT NULL OR empty_streams IS NOT NULL
+    THEN
+        IF head_position IS NULL THEN  -- the log is empty, or shorter than it was
+            SELECT coalesce(e.position, 0), e.id, greatest(clock_timestamp(), e.recorded_at),
+                EXISTS (SELECT FROM factfold.voids AS v WHERE v.namespace = ns AND v.id = ids[1]),
+                (
+                    SELECT p.value FROM factfold.places AS p
+                    WHERE p.namespace = ns AND p.place = 'inline' AND p.key = '' LIMIT 1
+                )
+            INTO head_position, head_id, recorded, is_void, asked_inline
+            FROM (SELECT) AS always LEFT JOIN LATERAL (
+                SELECT e.position, e.id, e.recorded_at
+                FROM factfold.events AS e WHERE e.namespace = ns ORDER BY e.position DESC LIMIT 1
+            ) AS e ON true;
+        END IF;
+        IF is_void THEN
+            RETURN NEXT factfold.verdict('void', head_position, head_id);
+            RETURN;
+        END IF;
+        IF head_position > seen_position THEN
+            has_failed :=
+                factfold.touched(ns, seen_position, head_position, asked, asked_types, asked_versions) <> '{}';
+        ELSE
+            has_failed := head_position < seen_position OR head_id IS DISTINCT FROM seen_id;
+        END IF;
+        IF has_failed OR factfold.with_events(ns, empty_streams) <> '{}' THEN
             RETURN QUERY SELECT * FROM factfold.refusal(
                 ns, after_position, after_id, asked, asked_types, asked_versions, empty_streams
             );
             RETURN;
         END IF;
-    END IF;
-
-    IF empty_streams <> '{}' AND factfold.with_events(ns, empty_streams) <> '{}' THEN
-        RETURN QUERY SELECT * FROM factfold.refusal(
-            ns, after_position, after_id, asked, asked_types, asked_versions, empty_streams
-        );
-        RETURN;
-    END IF;
-
-    IF asked_inline IS DISTINCT FROM inline THEN
-        RETURN NEXT ROW(
-            -1, head_position, head_id, 'inline', NULL, encode(asked_inline, 'hex'), NULL, NULL, NULL
-        )::factfold.answer;
-        RETURN;
-    END IF;
-    IF inline IS NOT NULL THEN
-        PERFORM factfold.stay_open(patience);
+        IF asked_inline IS DISTINCT FROM inline THEN
+            RETURN NEXT ROW(
+                -1, head_position, head_id, 'inline', NULL, encode(asked_inline, 'hex'), NULL, NULL, NULL
+            )::factfold.answer;
+            RETURN;
+        END IF;
+        IF inline IS NOT NULL THEN
+            PERFORM factfold.stay_open(patience);
+        END IF;
     END IF;
 
     IF head_position <> after_position OR array_position(written_versions, NULL) IS NOT NULL THEN
@@ -140,11 +174,14 @@ BEGIN
             ), 0)
             FROM unnest(written) AS w (stream)
         );
-        SELECT jsonb_object_agg(w.stream, w.actual - coalesce(w.believed, 0)) INTO shift
-        FROM (
-            SELECT unnest(written) AS stream, unnest(actual_versions) AS actual, unnest(written_versions) AS believed
-        ) AS w
-        WHERE w.actual <> coalesce(w.believed, 0);
+        IF actual_versions <> written_versions THEN
+            SELECT jsonb_object_agg(w.stream, w.actual - coalesce(w.believed, 0)) INTO shift
+            FROM (
+                SELECT unnest(written) AS stream, unnest(actual_versions) AS actual,
+                    unnest(written_versions) AS believed
+            ) AS w
+            WHERE w.actual <> coalesce(w.believed, 0);
+        END IF;
         IF shift IS NOT NULL THEN
             member_versions := ARRAY(
                 SELECT m.version + coalesce((shift ->> m.stream)::bigint, 0)
@@ -162,23 +199,31 @@ BEGIN
         END IF;
     END IF;
 
-    recorded := greatest(clock_timestamp(), recorded);
-    INSERT INTO factfold.events (namespace, type_version, position, recorded_at, id, type, data, metadata, streams)
-    SELECT ns, e.type_version, head_position + e.index, recorded, e.id, e.type, e.data, e.metadata, e.streams
-    FROM (
-        SELECT unnest(ids) AS id, unnest(types) AS type, unnest(type_versions) AS type_version, unnest(data) AS data,
-            unnest(metadata) AS metadata, unnest(streams) AS streams, generate_subscripts(ids, 1) AS index
-    ) AS e;
-    INSERT INTO factfold.memberships (namespace, stream, version, position, type)
-    SELECT ns, m.stream, m.version, head_position + m.event, m.type
-    FROM (
-        SELECT unnest(member_streams) AS stream, unnest(member_types) AS type, unnest(member_versions) AS version,
-            unnest(member_events) AS event
-    ) AS m;
+    IF cardinality(member_streams) = 1 THEN
+        INSERT INTO factfold.events (namespace, type_version, position, recorded_at, id, type, data, metadata, streams)
+        VALUES (
+            ns, type_versions[1], head_position + 1, recorded, ids[1], types[1], data[1], metadata[1], streams[1]
+        );
+        INSERT INTO factfold.memberships (namespace, stream, version, position, type)
+        VALUES (ns, member_streams[1], member_versions[1], head_position + 1, types[1]);
+    ELSE
+        INSERT INTO factfold.events (namespace, type_version, position, recorded_at, id, type, data, metadata, streams)
+        SELECT ns, unnest(type_versions), generate_series(head_position + 1, head_position + cardinality(ids)),
+            recorded, unnest(ids), unnest(types), unnest(data), unnest(metadata), unnest(streams);
+        INSERT INTO factfold.memberships (namespace, stream, version, position, type)
+        SELECT ns, m.stream, m.version, head_position + coalesce(m.event, m.index), m.type
+        FROM (
+            SELECT unnest(member_streams) AS stream, unnest(member_versions) AS version,
+                unnest(coalesce(member_types, types)) AS type, unnest(member_events) AS event,
+                generate_series(1, cardinality(member_streams)) AS index
+        ) AS m;
+    END IF;
 
     IF head_position > after_position THEN
         RETURN QUERY SELECT * FROM factfold.news(ns, after_position, head_position);
     END IF;
-    RETURN NEXT factfold.verdict('appended', head_position, head_id, NULL, actual_versions, recorded);
+    RETURN NEXT ROW(
+        -1, head_position, head_id, 'appended', NULL, NULL, array_to_json(actual_versions)::text, NULL, recorded
+    )::factfold.answer;
 END
 $$;
