@@ -214,6 +214,7 @@ class IgnoresWhatMustBeEmpty(Sound):
         "all_streams_that_are_not_empty_are_told_at_once",
         "streams_must_be_empty_under_the_lock_too",
         "16_racers_for_a_stream_that_must_be_empty_have_one_winner",
+        "async_appends_are_checked",
     )
 
     def append(self, append: Append) -> Appended | Conflict:

@@ -79,8 +79,9 @@ class AsyncContract:
                 scribe.write(new("b:1", type="Moved"), new("c:1"))
                 checked = (selection("a:1"), selection("b:1"), selection("b:1", "Noted"), selection("c:1"))
                 scribe.assert_told(await log.check(asking(before, *checked)), before, {1, 3})
-                answer = await log.append(appending([new("a:1")], before, *checked))
+                answer = await log.append(appending([new("a:1")], before, *checked, empty=["d:1", "a:1"]))
                 assert isinstance(answer, Conflict)
+                assert answer.not_empty == {"a:1"}
                 scribe.assert_told(answer.news, before, {1, 3})
                 with pytest.raises(LogDivergedError):
                     await log.append(appending([new("a:1")], Head(2, new().id)))
