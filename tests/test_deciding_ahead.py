@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
 
-from factfold import AppendRefusedError, AsyncStore, OutcomeUnknownError, Stream, Transaction
+from factfold import AppendRefusedError, AsyncStore, OutcomeUnknownError, Transaction
 from factfold.errors import StoreUnavailableError
-from factfold.job import Job, Turn
+from factfold.job import Turn
 from factfold.requests import Resolve
-from factfold.storage.base import Append, Check, StoredEvent
+from factfold.storage.base import Append, Check
 from factfold.storage.memory import Memory
+from tests.by_hand import decide_ahead, events_of, finish, look, outcome_of, put, send, strangers_append
 from tests.faults import Faulty, Gate
-from tests.properties.boxes import Blue, Event, Numbers, Red, boxes, pots, red_boxes
+from tests.properties.boxes import Blue, Numbers, Red, boxes, pots, red_boxes
 from tests.properties.driven import DrivenHeart
-from tests.properties.interleaving import append_blindly
 from tests.properties.limits import Limits
 from tests.racing import soon, within
 from tests.together import heart_of
@@ -25,36 +25,6 @@ from tests.together import heart_of
 
 class FullError(Exception):
     """What a command raises that finds a box filled."""
-
-
-class Command:
-    """Looks at some streams, and puts something into one of them; knows what it saw, in each of its runs."""
-
-    def __init__(self, n: int, *at: Stream[Numbers, Red], looks: tuple[Stream[Numbers, Red], ...] = ()) -> None:
-        self.runs: list[tuple[tuple[Numbers, ...], tuple[int, ...]]] = []
-        self._n = n
-        self._looks = looks or at
-        self._at = at
-
-    def __call__(self, tx: Transaction) -> tuple[Numbers, ...]:
-        views = tx.read(self._looks)
-        states, versions = tuple(view.state for view in views), tuple(view.version for view in views)
-        self.runs.append((states, versions))
-        for view in tx.read(self._at):
-            view.append(Red(self._n))
-        return states
-
-    @property
-    def states(self) -> list[tuple[Numbers, ...]]:
-        return [states for states, _ in self.runs]
-
-
-def put(n: int, *at: Stream[Numbers, Red]) -> Command:
-    return Command(n, *(at or (boxes("x"),)))
-
-
-def look(*at: Stream[Numbers, Red]) -> Command:
-    return Command(0, looks=at or (boxes("x"),))
 
 
 @pytest.fixture
@@ -69,42 +39,6 @@ def heart(memory: Memory) -> Iterator[DrivenHeart]:
         heart = DrivenHeart(memory)
         heart.execute(look(boxes("x"), boxes("y"), red_boxes("x")))
         yield heart
-
-
-def strangers_append(memory: Memory, id: str, *events: Event) -> None:
-    append_blindly(memory, [(event, (id,)) for event in events])
-
-
-def events_of(memory: Memory) -> list[StoredEvent]:
-    return memory.namespace("default").events
-
-
-def send(heart: DrivenHeart, *commands: Callable[..., object]) -> list[Job]:
-    """These are a batch, and on their way."""
-    jobs = [heart.submit(command) for command in commands]
-    heart.lead()
-    assert isinstance(heart.request, Append)
-    return jobs
-
-
-def decide_ahead(heart: DrivenHeart, *commands: Callable[..., object]) -> list[Job]:
-    """These are decided on top of it."""
-    jobs = [heart.submit(command) for command in commands]
-    heart.prepare()
-    return jobs
-
-
-def finish(heart: DrivenHeart, *jobs: Job) -> list[object]:
-    """Drives the heart until the jobs are answered. Gives their results, or the classes of what they raised."""
-    heart.step_until(lambda: all(job.turn is Turn.DONE for job in jobs))
-    return [outcome_of(job) for job in jobs]
-
-
-def outcome_of(job: Job) -> object:
-    try:
-        return job.receipt().result
-    except Exception as error:
-        return type(error)
 
 
 # -- The plain course of things ----------------------------------------------------------------------------------------

@@ -228,6 +228,8 @@ class Heart(Deciding):
             attempt = 1
             locked = fresh = False
             lost: StoreUnavailableError | None = None
+            if not batch.overlay.events and batch.overlay.empty():
+                self._run_again(batch)  # nothing goes to the log that would bear out what was taken for empty
             while batch.jobs:
                 self._count_attempt(batch)
                 if not batch.overlay.events:
@@ -279,6 +281,7 @@ class Heart(Deciding):
                     self.counters.conflicts += 1
                     self._pace.lost()
                     self._hear(batch, answer.news)
+                    self._guessed_wrong(batch, answer.not_empty)
                 if attempt == self._retry.max_attempts:
                     if answer is not None:
                         self._fail_losers(batch, losers(batch.jobs, append, answer, attempt))
@@ -308,6 +311,12 @@ class Heart(Deciding):
             if isinstance(error, LogDivergedError):
                 self._spoil()
                 yield from self._start_over()
+
+    def _guessed_wrong(self, batch: Batch, not_empty: frozenset[str]) -> None:
+        for job in batch.jobs if not_empty else ():
+            for stream, fold in job.reads:
+                if stream in not_empty:
+                    self.guesses.wrong(job.command, fold)
 
     def _is_young(self, batch: Batch) -> bool:
         """Whether nobody in the batch needs to know more than what was current a while ago."""

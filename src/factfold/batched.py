@@ -43,7 +43,7 @@ class Batch:
             for job in self.jobs
             for pending in job.events
         ]
-        return Append(tuple(events), check)
+        return Append(tuple(events), check, self.overlay.empty())
 
     @property
     def landing(self) -> Head:

@@ -190,6 +190,15 @@ class Cache:
             present.folds.setdefault(fetched.fold, folded)
         return True
 
+    def adopt(self, key: Key, folded: Folded) -> None:
+        """Takes over the state of a stream that was empty when the cut moved; the events behind that come after."""
+        stream, fold = key
+        slot = self.slots.get(stream)
+        if slot is None:
+            slot = self.slots[stream] = Slot(stream, 0)
+            self._unpinned[stream] = None
+        slot.folds.setdefault(fold, folded)
+
     def pin(self, stream: str, owner: Hashable) -> None:
         """Keeps a stream's states until `owner` lets go of them."""
         if (slot := self.slots.get(stream)) is not None:

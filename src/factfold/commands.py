@@ -24,7 +24,7 @@ class Wrapper:
 
 def name_of(command: Callable[..., object]) -> str:
     """How a command is called in messages, and in the log by `execute_once`: module and qualified name."""
-    command = _unwrapped(command)
+    command = innermost(command)
     named = command if hasattr(command, "__qualname__") else type(command)
     return f"{named.__module__}.{named.__qualname__}"
 
@@ -40,7 +40,7 @@ def check_command(command: Callable[..., object]) -> None:
         return
     if not callable(command):
         raise InvalidCommandError(f"{command!r} is no command: execute takes a function whose first parameter is tx")
-    unwrapped = _unwrapped(command)
+    unwrapped = innermost(command)
     if isinstance(unwrapped, type):
         raise InvalidCommandError(
             f"{name_of(command)} is a class, and to call it would only make an object: give one that is made already, "
@@ -78,7 +78,7 @@ def refusal_of_result(command: Callable[..., object], result: object) -> Invalid
 
 def return_annotation(command: Callable[..., object]) -> object:
     """What the command says that it returns; None when it does not say it, or in words that cannot be resolved here."""
-    function, _ = _function_of(_unwrapped(command))
+    function, _ = _function_of(innermost(command))
     annotation = getattr(function, "__annotations__", {}).get("return")
     if annotation is None:
         return None
@@ -102,7 +102,8 @@ def check_has_name(command: Callable[..., object]) -> None:
         )
 
 
-def _unwrapped(command: Callable[..., object]) -> Callable[..., object]:
+def innermost(command: Callable[..., object]) -> Callable[..., object]:
+    """The command itself, without what was put around it."""
     while isinstance(command, partial | Wrapper):
         wrapped = command if isinstance(command, Wrapper) else None
         command = wrapped.command if wrapped else typing.cast("partial[object]", command).func  # of whatever result

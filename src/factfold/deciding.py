@@ -103,11 +103,14 @@ class Deciding(Waiting):
 
     def _run(self, batch: Batch, job: Job) -> None:
         tx = Transaction(batch.overlay, job)
-        if not job.run(tx, self._interrupts):
+        decided = job.run(tx, self._interrupts)
+        for stream in tx.guessed:
+            (self.guesses.used if decided and job.events else self.guesses.idle)(job.command, stream.fold)
+        if not decided:
             missing = tuple([stream for stream in tx.suspended if not self.cache.holds(stream.key)])
             with self._guard:
                 job.missing.clear()  # an interrupted leader may have left something
-                if job.misses >= MAX_MISSES:
+                if job.misses >= MAX_MISSES or not missing:  # the latter: this batch takes for empty what is loaded
                     self._starved.append((job, missing))
                 else:
                     self.missing.wait(job, missing)
@@ -116,7 +119,7 @@ class Deciding(Waiting):
             batch.jobs.remove(job)
 
     def _run_again(self, batch: Batch) -> None:
-        """Runs all commands of a batch once more, on the states as they are now."""
+        """Runs all commands of a batch once more, on the states as they are now, and guesses no more."""
         batch.append = None
         batch.overlay = Overlay(self.cache, self._seal)
         self._asked = began = time.monotonic()
@@ -150,7 +153,7 @@ class Deciding(Waiting):
             return False
         assert self.cache.head is not None
         self._install(self.cache.head.position)
-        ahead, self._ahead = self._ahead or Batch(Overlay(self.cache, self._seal, below.overlay), self._landing), None
+        ahead, self._ahead = self._ahead or Batch(self._overlay(below.overlay), self._landing), None
         early = self._hold_back()
         try:
             there_is_more = self._fill(ahead, self._share(below.jobs, ahead.jobs), MAX_MOMENT)
@@ -186,4 +189,8 @@ class Deciding(Waiting):
                 return ahead
             with self._guard:
                 self._drop_ahead()
-        return Batch(Overlay(self.cache, self._seal))
+        return Batch(self._overlay())
+
+    def _overlay(self, below: Overlay | None = None) -> Overlay:
+        """An overlay for commands that are run for the first time."""
+        return Overlay(self.cache, self._seal, below, guesses=self.guesses)

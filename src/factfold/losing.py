@@ -23,6 +23,7 @@ def losers(jobs: Sequence[Job], append: Append, answer: Conflict, attempts: int)
             for one in touched.get(stream, ())
             if one.types is None or one.types == fold.selected
         ]
+        streams += [stream for stream, _ in job.reads if stream in answer.not_empty]
         if streams:
             found.append((job, ConflictError(list(dict.fromkeys(streams)), attempts)))
     return found

@@ -15,6 +15,7 @@ from msgspec import Struct
 from factfold.cache import AnyStream, Cache, Folded, Key, Slot
 from factfold.codec import EventType, unreadable
 from factfold.folds import Fold
+from factfold.guessing import Guesses
 from factfold.storage.base import Appended, Check, Head, Selection, StoredEvent
 
 Seal: TypeAlias = Callable[[bytes], bytes]
@@ -61,15 +62,34 @@ class Reading(Struct, eq=False, gc=False):
 class Overlay:
     """The states of a batch while its commands run, and the boundary that they are decided on.
 
-    `below` is the overlay of the batch that is on its way, where this one is decided on top of that.
+    `below` is the overlay of the batch that is on its way, where this one is decided on top of that. With `guesses`,
+    streams that are not loaded may be taken for empty: `guessed`.
     """
 
-    __slots__ = ("_appended", "_cache", "_readings", "below", "boundary", "bytes", "events", "exact", "seal")
+    __slots__ = (
+        "_appended",
+        "_cache",
+        "_dropped",
+        "_guesses",
+        "_readings",
+        "below",
+        "boundary",
+        "bytes",
+        "events",
+        "exact",
+        "guessed",
+        "seal",
+    )
 
-    def __init__(self, cache: Cache, seal: Seal | None, below: Overlay | None = None) -> None:
+    def __init__(
+        self, cache: Cache, seal: Seal | None, below: Overlay | None = None, *, guesses: Guesses | None = None
+    ) -> None:
         self.seal = seal
         self.below = below
+        self.guessed: set[str] = set()
         self._cache = cache
+        self._dropped: set[str] = set()
+        self._guesses = guesses
         self._readings: dict[Key, Reading] = {}
         self._appended: dict[str, list[Pending]] = {}
         self.events: list[Pending] = []
@@ -86,7 +106,11 @@ class Overlay:
         """
         key = stream.key
         reading = self._readings.get(key)
-        if reading is None and self.below is not None:
+        if reading is None and stream.id in self.guessed:
+            fold = stream.fold
+            state = fold.initial if fold.show is None else fold.show(fold.initial)
+            reading = self._readings[key] = Reading(Folded(state, 0), state, 0, 0)
+        elif reading is None and self.below is not None:
             under = self.below.read(stream)
             if under is None:
                 return None
@@ -104,6 +128,27 @@ class Overlay:
             reading = self._readings[key] = _shown(reading, appended, stream.fold, stream.suffix)
         return reading
 
+    def guess(self, stream: AnyStream, command: Callable[..., object]) -> Reading | None:
+        """As `read`, for a stream that is not loaded, if it may be taken for empty."""
+        id, fold = stream.key
+        if self._guesses is None or id in self._cache.slots or self._knows(id):
+            return None
+        if not self._guesses.expects_nothing(command, fold):
+            return None
+        self.guessed.add(id)
+        return self.read(stream)
+
+    def _knows(self, stream: str) -> bool:
+        """Whether commands of this batch, or of the one below, have read the stream, although it is not loaded now."""
+        below = self.below
+        return stream in self._dropped or (
+            below is not None and (stream in below._dropped or stream in below._appended)
+        )
+
+    def is_guessed(self, stream: str) -> bool:
+        """Whether a stream is only taken for empty, apart from what this batch, or the one below, appended to it."""
+        return stream in self.guessed or (self.below is not None and stream in self.below.guessed)
+
     def version(self, stream: AnyStream, reading: Reading) -> int | None:
         """The version of the last event that the fold looks at; None when the stream has to be loaded to know it.
 
@@ -113,6 +158,7 @@ class Overlay:
         version = self.known_version(stream.id, reading)
         if version is None:
             self._cache.drop(stream.id)
+            self._dropped.add(stream.id)
         elif reading.last:
             self.exact.add(stream.id)
         return version
@@ -125,9 +171,10 @@ class Overlay:
                 return below.known_version(stream, reading.under)
             return reading.folded.version
         slot = self._cache.slots.get(stream)
-        if slot is None or slot.version is None:
+        version = 0 if self.is_guessed(stream) else None if slot is None else slot.version
+        if version is None:
             return None
-        return slot.version + reading.last + (0 if below is None else len(below._appended.get(stream, ())))
+        return version + reading.last + (0 if below is None else len(below._appended.get(stream, ())))
 
     def keep(self, stream: str, appended: list[Pending]) -> tuple[int, int]:
         """Takes over what a command appended to a stream: how many of the batch it had before, and has now."""
@@ -143,26 +190,45 @@ class Overlay:
 
     def keys(self) -> tuple[Key | None, ...]:
         """What the selections of `check` are about, index by index; None where it is not a fold's."""
-        return (*self.boundary, *(None for _ in self.exact))
+        guessed = self.guessed
+        return (
+            *(key for key in self.boundary if key[0] not in guessed),
+            *(None for stream in self.exact if stream not in guessed),
+        )
+
+    def empty(self) -> tuple[str, ...]:
+        """The streams of the boundary that were taken for empty: nothing in them may have been there before."""
+        guessed = self.guessed
+        return tuple(dict.fromkeys([stream for stream, _ in self.boundary if stream in guessed])) if guessed else ()
 
     def check(self, head: Head) -> Check:
-        """The boundary of the batch: all that its commands read, with the versions at the cut, where they are known."""
+        """The boundary of the batch: all that its commands read, with the versions at the cut, where they are known.
+
+        Except for what is `empty`.
+        """
         selections: list[Selection] = []
         versions: dict[str, int] = {}
-        slots = self._cache.slots
+        slots, guessed = self._cache.slots, self.guessed
         for stream, fold in self.boundary:
+            if stream in guessed:
+                versions[stream] = 0
+                continue
             selections.append(Selection(stream, fold.selected))
             slot = slots.get(stream)
             if slot is not None and slot.version is not None:
                 versions[stream] = slot.version
         if self.exact:
-            selections += [Selection(stream, None) for stream in self.exact]
+            selections += [Selection(stream, None) for stream in self.exact if stream not in guessed]
         return Check(tuple(selections), head, versions)
 
     def commit(self, stored: Sequence[StoredEvent], appended: Appended) -> None:
         """Makes the states of the batch the cache's, after the cache has heard the news."""
         self._cache.own(stored, self.bytes)
         slots, readings, boundary = self._cache.slots, self._readings, self.boundary
+        if empty := set(self.empty()):
+            for key, known in readings.items():
+                if key[0] in empty:
+                    self._cache.adopt(key, known.folded)
         for stream, events in self._appended.items():
             slot = slots.get(stream)
             if slot is None:
@@ -193,6 +259,8 @@ class Overlay:
         slots = self._cache.slots
         for (stream, fold), reading in self._readings.items():
             slot = slots.get(stream)
+            if slot is None and reading.under is None and stream in self.guessed:
+                continue
             if slot is None or slot.folds.get(fold) is not reading.folded:
                 return
         self.below = None

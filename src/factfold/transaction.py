@@ -46,8 +46,10 @@ class Suspension(BaseException):
 
 
 class Origin(Protocol):
-    """Where a transaction's time and ids come from: fixed for all runs of one `execute`."""
+    """What a transaction is for: a command, whose time and ids are fixed for all runs of one `execute`."""
 
+    @property
+    def command(self) -> Callable[..., object]: ...
     def now(self) -> datetime: ...
     def new_id(self, index: int) -> UUID: ...
 
@@ -126,16 +128,19 @@ class Transaction:
 
     __slots__ = (
         "_appended",
+        "_assumes",
         "_by_stream",
         "_bytes",
         "_events",
         "_ids",
+        "_loaded",
         "_open",
         "_origin",
         "_overlay",
         "_views",
         "broken",
         "failed",
+        "guessed",
         "suspended",
     )
 
@@ -149,6 +154,8 @@ class Transaction:
         self._bytes = 0
         self._ids = 0
         self._open = True
+        self._loaded = self._assumes = False  # whether a stream was read that is loaded; that is taken for empty
+        self.guessed: tuple[AnyStream, ...] = ()
         self.failed: Exception | None = None
         self.suspended: tuple[AnyStream, ...] = ()
         self.broken: tuple[Key, ...] = ()
@@ -302,13 +309,16 @@ class Transaction:
         """A view of a stream that was not read before. All of `together` are loaded when this one has to be."""
         if self.suspended:
             raise Suspension
+        overlay = self._overlay
         try:
-            reading = self._overlay.read(stream)
+            reading = overlay.read(stream)
+            if reading is None and (not self._loaded or _is_system(stream)):
+                reading = overlay.guess(stream, self._origin.command)
         except Exception:
             self.broken = (*self.broken, *(each.key for each in together))  # the command rests on this, too
             raise
-        if reading is None:
-            self.suspended = together
+        if reading is None or not self._fits(stream):
+            self.suspended = (*self.guessed, *[each for each in together if each not in self.guessed])
             raise Suspension
         by_stream = self._by_stream
         view = View(self, stream, reading, by_stream.get(stream.id))
@@ -316,6 +326,19 @@ class Transaction:
         if self._events:
             self._catch_up(view)
         return view
+
+    def _fits(self, stream: AnyStream) -> bool:
+        """Whether the stream's state is one of the same moment as all that this run has read.
+
+        What is loaded is as of the cut. Streams that are taken for empty are as of the log's beginning, where all of
+        them are: a run must not see both, which may never have been true together. The library's own are not seen.
+        """
+        if self._overlay.is_guessed(stream.id):
+            self.guessed = (*self.guessed, stream)
+            self._assumes = self._assumes or not _is_system(stream)
+        elif not _is_system(stream):
+            self._loaded = True
+        return not (self._assumes and self._loaded)
 
     def _catch_up(self, view: View[object, Never]) -> None:
         """Shows a view, as it was read, what was appended to its stream before, through another fold."""
@@ -395,6 +418,10 @@ class Transaction:
             self.suspended = (view._stream,)
             raise Suspension
         return version
+
+
+def _is_system(stream: AnyStream) -> bool:
+    return stream.id.startswith("$")
 
 
 def _event_type(event: object, views: tuple[View[object, E], ...]) -> EventType:

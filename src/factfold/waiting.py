@@ -12,6 +12,7 @@ from msgspec import Struct
 from factfold.batched import Batch
 from factfold.cache import Cache, Decode
 from factfold.errors import FactfoldError, LogDivergedError
+from factfold.guessing import Guesses
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job
 from factfold.loads import LoadTask
 from factfold.missing import Missing
@@ -43,6 +44,7 @@ class Waiting:
     ) -> None:
         self.cache = Cache(cache_size, decode)
         self.missing = Missing()
+        self.guesses = Guesses()
         self.counters = Counters()
         self.decode = decode
         self.snapshots = snapshots
@@ -159,6 +161,7 @@ class Waiting:
                 continue  # only who reads it is to hear of it
             installed = self.cache.install(fetched)
             for job in jobs:
+                self.guesses.loaded(job.command, fetched.fold, empty=fetched.version == 0)
                 if installed:
                     self.cache.pin(loading.stream.id, job)
                     job.pins.add(loading.stream.id)

@@ -19,7 +19,8 @@ from factfold.errors import (
     StoreUnavailableError,
 )
 from factfold.storage.base import StoredEvent
-from tests.properties.model import Outcome, facts_of, run, state_of, state_through, version_of
+from tests.properties.boxes import BrokenError
+from tests.properties.model import Fact, Outcome, facts_of, run, state_of, state_through, version_of
 from tests.properties.programs import EVENTS_PER_PROGRAM, Program, Run, poisoned
 
 FAILURES: tuple[type[FactfoldError], ...] = (
@@ -70,14 +71,28 @@ def check_log(stored: Sequence[StoredEvent]) -> None:
 
 
 def check_run(each: Run, stored: Sequence[StoredEvent]) -> None:
-    """What a run saw, and it need not count, was the log up to one position, and what others of its batch appended."""
-    there = [*facts_of(stored[: each.position]), *each.before]
+    """What a run saw, and it need not count, was the log up to one position, and what others of its batch appended.
+
+    That is the cut, or the log's beginning where it took streams for empty.
+    """
+    differences = [_difference(each, facts_of(stored[:position])) for position in (each.position, 0)]
+    assert None in differences, f"at {each.position}, after {each.before}: {differences[0]}; and at 0: {differences[1]}"
+
+
+def _difference(each: Run, log: Sequence[Fact]) -> str | None:
+    """What the run would have seen in another way if this had been the log."""
+    there = [*log, *each.before]
     for seen in each.seen:
-        if seen.what == "version":
-            expected: object = version_of(seen.stream, there)
-        else:
-            expected = state_of(seen.stream, [*there, *seen.own])
-        assert seen.value == expected, f"saw {seen} at {each.position}, after {each.before}; there was {expected}"
+        try:
+            if seen.what == "version":
+                expected: object = version_of(seen.stream, there)
+            else:
+                expected = state_of(seen.stream, [*there, *seen.own])
+        except BrokenError:
+            return f"saw {seen}, which cannot be folded"
+        if seen.value != expected:
+            return f"saw {seen}, and there was {expected}"
+    return None
 
 
 def check_runs(programs: Sequence[Program], stored: Sequence[StoredEvent]) -> None:

@@ -22,6 +22,7 @@ class Limits(NamedTuple):
 
     `ahead`: whether a batch may be decided while the append of the one before it is on its way, whoever else writes;
     `apart`: whether that is made possible wherever it can be. Otherwise the clock would have a say in it.
+    `guesses`: whether every stream that is not loaded is taken for empty at first, wherever it may be.
     """
 
     news: int = 1000
@@ -31,6 +32,7 @@ class Limits(NamedTuple):
     commands: int = 1000
     ahead: bool = False
     apart: bool = False
+    guesses: bool = False
 
     @contextmanager
     def apply(self) -> Iterator[None]:
@@ -45,6 +47,7 @@ class Limits(NamedTuple):
             patch.setattr("factfold.deciding.MAX_COMMANDS", self.commands)
             patch.setattr("factfold.deciding.MAX_SECONDS", 1000.0)
             patch.setattr("factfold.deciding.MAX_MOMENT", 1000.0)
+            patch.setattr("factfold.guessing.Guesses.expects_nothing", lambda *_: self.guesses)
             patch.setattr("factfold.aio._overlaps", lambda capabilities: True)
             patch.setattr("factfold.pace.Pace.is_alone", property(lambda _: self.ahead))
             patch.setattr("factfold.pace.Pace.pays", lambda _, commands: self.ahead and self.apart)
@@ -59,6 +62,7 @@ limits = st.builds(
     st.sampled_from([1000, 0, 2]),
     st.sampled_from([1000, 1, 2]),
     st.sampled_from([True, True, False]),
+    st.booleans(),
     st.booleans(),
 )
 
