@@ -13,7 +13,7 @@ from uuid import UUID
 
 import psycopg
 
-from benchmarks import callers, processes
+from benchmarks import by_hand, callers, processes
 from benchmarks.bank import names
 from benchmarks.harness import (
     Budget,
@@ -125,7 +125,15 @@ def _rows(server: PostgresServer, budget: Budget, directory: Path | None) -> lis
     def tasks(work: Callable[[int], callers.Work], number: int) -> Side:
         return ours(lambda storage: callers.in_tasks(storage, work(number), number, seconds))
 
+    def hand(work: Callable[[int], callers.Work], number: int) -> Side:
+        def side(_: Path) -> Measured:
+            with server.fresh_database() as database:
+                return by_hand.in_tasks(server.url_for(database=database), work(number), number, seconds)
+
+        return side
+
     sides: dict[str, Side] = {"bare": bare_loop}
+    sides |= {f"{_count(number)}, {title}, by hand": hand(work, number) for number, title, work in _BY_HAND}
     sides |= {f"{_count(number)}, warm": tasks(callers.warm, number) for number in CALLERS}
     sides |= {f"{_count(number)}, fresh": tasks(lambda _: callers.fresh(), number) for number in CALLERS[1:]}
     sides |= {f"{_count(number)}, one hot stream": tasks(lambda _: callers.hot(), number) for number in CALLERS[1:]}
@@ -142,6 +150,15 @@ def _rows(server: PostgresServer, budget: Budget, directory: Path | None) -> lis
     }
     runs = alternate(sides, budget.rounds, directory)
     return [Row(f"PostgreSQL, {title}", runs[title], runs["bare"], tuple(_promises(title, runs))) for title in sides]
+
+
+_BY_HAND: tuple[tuple[int, str, Callable[[int], callers.Work]], ...] = (
+    (1, "warm", callers.warm),
+    (64, "warm", callers.warm),
+    (64, "fresh", lambda _: callers.fresh()),
+    (64, "one hot stream", lambda _: callers.hot()),
+    (64, "transfers", lambda _: callers.transfers()),
+)
 
 
 def _count(number: int) -> str:
@@ -175,5 +192,7 @@ def _promises(title: str, runs: dict[str, Runs]) -> Iterator[Promise]:
     if title == "64 threads":
         yield at_least(0.95, ratios(mine, runs["one thread"]), "of the rate of one thread")
         yield at_most(100, latencies(mine)[-1] * 1e3, "ms for the slowest wait")
+    if f"{title}, by hand" in runs:
+        yield at_least(1, ratios(mine, runs[f"{title}, by hand"]), "of the rate of batches by hand")
     if title.endswith("processes, 64 tasks each"):
         yield from processes.promises(mine)
