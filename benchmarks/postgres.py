@@ -135,8 +135,8 @@ def _rows(server: PostgresServer, budget: Budget, directory: Path | None) -> lis
     sides: dict[str, Side] = {"bare": bare_loop}
     sides |= {f"{_count(number)}, {title}, by hand": hand(work, number) for number, title, work in _BY_HAND}
     sides |= {f"{_count(number)}, warm": tasks(callers.warm, number) for number in CALLERS}
-    sides |= {f"{_count(number)}, fresh": tasks(lambda _: callers.fresh(), number) for number in CALLERS[1:]}
-    sides |= {f"{_count(number)}, one hot stream": tasks(lambda _: callers.hot(), number) for number in CALLERS[1:]}
+    sides |= {f"{_count(number)}, fresh": tasks(lambda _: callers.fresh(), number) for number in CALLERS}
+    sides |= {f"{_count(number)}, one hot stream": tasks(lambda _: callers.hot(), number) for number in CALLERS}
     sides |= {f"{_count(number)}, transfers": tasks(lambda _: callers.transfers(), number) for number in CALLERS}
     sides |= {
         "one thread": ours(lambda storage: callers.in_one_thread(storage, callers.in_turns(ACCOUNTS), seconds)),
