@@ -140,3 +140,15 @@ def test_what_lost_its_state_in_the_batch_before_is_not_taken_for_empty(memory: 
 
         assert finish(heart, *jobs) == [((7,),), (7, 2, 2), ((7, 2),)]
         assert narrow.states == [((7, 2),)]
+
+
+def test_who_is_left_of_a_batch_that_was_lost_is_answered_by_the_log(memory: Memory) -> None:
+    """The append did not happen, and who wanted it leaves for a load. Nothing was heard of what others have written."""
+    with Limits(guesses=True).apply():
+        heart = DrivenHeart(memory, locks=False)
+        heart.execute(look(boxes("x")))
+        writer, reader = send(heart, put(1, boxes("new")), look(boxes("x")))
+        strangers_append(memory, "box:x", Red(7))
+        heart.lose()
+
+        assert finish(heart, writer, reader) == [((),), ((7,),)]

@@ -226,7 +226,7 @@ class Heart(Deciding):
         self.counters.batches += bool(batch.jobs)
         try:
             attempt = 1
-            locked = fresh = False
+            locked = fresh = False  # fresh: the cut is one that was the log's head after these commands were called
             lost: StoreUnavailableError | None = None
             if not batch.overlay.events and batch.overlay.empty():
                 self._run_again(batch)  # nothing goes to the log that would bear out what was taken for empty
@@ -240,7 +240,7 @@ class Heart(Deciding):
                         assert isinstance(news, News)
                         self._hear(batch, news)
                         if news.touched:
-                            fresh = True  # the cut is now one that was the log's head after these commands were called
+                            fresh = True
                             self._run_again(batch)
                             continue
                     self._answer(batch.jobs)
@@ -281,6 +281,7 @@ class Heart(Deciding):
                     self.counters.conflicts += 1
                     self._pace.lost()
                     self._hear(batch, answer.news)
+                    fresh = True
                     self._guessed_wrong(batch, answer.not_empty)
                 if attempt == self._retry.max_attempts:
                     if answer is not None:
@@ -294,13 +295,12 @@ class Heart(Deciding):
                     news = yield Lock(self._check(batch))
                     assert isinstance(news, News)
                     self._hear(batch, news)
-                    locked = True
+                    locked = fresh = True
                 else:
                     if self._locks:
                         yield Unlock()  # the same
                     yield Sleep(self._retry.delay(attempt))
                 attempt += 1
-                fresh = True
                 self._run_again(batch)
             if locked:
                 yield Unlock()
