@@ -148,9 +148,7 @@ class Job(Struct, eq=False):
         elif self.error is None:
             self.error = refusal_of_result(self.command, self.result)
         if self.error is None:
-            if tx.appended:
-                self.reads = tx.reads
-            self.events = tx.complete()
+            self.events, self.reads = tx.complete()
         else:
             self.result, self.events = None, ()
             tx.abandon(decided=True)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
-from typing import Concatenate, Generic, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 from uuid import UUID
+
+from msgspec import Struct
 
 from factfold.cache import AnyStream, Key
 from factfold.codec import EventType
@@ -54,25 +56,19 @@ class Origin(Protocol):
     def new_id(self, index: int) -> UUID: ...
 
 
-class View(Generic[S_co, E_contra]):
+class View(Struct, Generic[S_co, E_contra], eq=False):
     """A stream as a command has read it: its state, and the place to append to it.
 
     `state` includes what this command appended.
     """
 
-    __slots__ = ("_last", "_other", "_reading", "_shown", "_state", "_stream", "_tx")
-
-    def __init__(
-        self, tx: Transaction, stream: Stream[S_co, E_contra], reading: Reading, other: View[object, Never] | None
-    ) -> None:
-        self._tx = tx
-        self._stream = stream
-        self._reading = reading
-        self._other = other  # another view of the same stream, through another fold
-        self._state = reading.state
-        self._last = 0  # the number of the last event that this run appended and the fold looks at, 0 if none
-        show = stream.fold.show
-        self._shown = reading.state if show is None else show(reading.state)
+    _tx: Transaction
+    _stream: Stream[S_co, E_contra]
+    _reading: Reading
+    _other: View[object, Never] | None  # another view of the same stream, through another fold
+    _state: object
+    _shown: Any  # the state as the command sees it: the fold that made it returns S
+    _last: int = 0  # the number of the last event that this run appended and the fold looks at, 0 if none
 
     @property
     def stream(self) -> Stream[S_co, E_contra]:
@@ -82,7 +78,8 @@ class View(Generic[S_co, E_contra]):
     @property
     def state(self) -> S_co:
         """The folded state, including what this command appended."""
-        return cast("S_co", self._shown)  # the fold that made it returns S
+        state: S_co = self._shown
+        return state
 
     @property
     def version(self) -> int:
@@ -120,45 +117,30 @@ class AnyStreamType(Protocol):
     def event_types(self) -> tuple[type[object], ...]: ...
 
 
-class Transaction:
+class Transaction(Struct, eq=False):
     """The first parameter of a command: reads streams, appends to what was read.
 
     A command is pure and may run more than once; only its last run counts.
     """
 
-    __slots__ = (
-        "_appended",
-        "_assumes",
-        "_by_stream",
-        "_bytes",
-        "_events",
-        "_ids",
-        "_loaded",
-        "_open",
-        "_origin",
-        "_overlay",
-        "_views",
-        "broken",
-        "failed",
-        "guessed",
-        "suspended",
-    )
+    _overlay: Overlay
+    _origin: Origin
+    _views: dict[Key, View[object, Never]] = {}
+    _by_stream: dict[str, View[object, Never]] = {}
+    _events: list[Pending] = []
+    _appended: dict[str, list[Pending]] = {}
+    _bytes: int = 0
+    _ids: int = 0
+    _open: bool = True
+    _loaded: bool = False  # whether a stream was read that is loaded
+    _assumes: bool = False  # whether one was that is taken for empty
+    guessed: tuple[AnyStream, ...] = ()
+    failed: Exception | None = None
+    suspended: tuple[AnyStream, ...] = ()
+    broken: tuple[Key, ...] = ()
 
-    def __init__(self, overlay: Overlay, origin: Origin) -> None:
-        self._overlay = overlay
-        self._origin = origin
-        self._views: dict[Key, View[object, Never]] = {}
-        self._by_stream: dict[str, View[object, Never]] = {}
-        self._events: list[Pending] = []
-        self._appended: dict[str, list[Pending]] = {}
-        self._bytes = 0
-        self._ids = 0
-        self._open = True
-        self._loaded = self._assumes = False  # whether a stream was read that is loaded; that is taken for empty
-        self.guessed: tuple[AnyStream, ...] = ()
-        self.failed: Exception | None = None
-        self.suspended: tuple[AnyStream, ...] = ()
-        self.broken: tuple[Key, ...] = ()
+    def __repr__(self) -> str:
+        return "<Transaction>" if self._open else "<Transaction that is over>"
 
     @property
     def now(self) -> datetime:
@@ -264,20 +246,22 @@ class Transaction:
         """The events that this run has appended so far."""
         return self._events
 
-    @property
-    def reads(self) -> tuple[Key, ...]:
-        """What this run rests on."""
-        return (*self._views, *self.broken)
-
     def trace(self) -> list[Read]:
         """What this run has read, in order, with what it found."""
         version = self._overlay.known_version
         return [(key, view._reading.state, version(key[0], view._reading)) for key, view in self._views.items()]
 
-    def complete(self) -> list[Pending]:
-        """Ends the run, hands what it appended over to the batch, and returns it."""
+    @property
+    def reads(self) -> tuple[Key, ...]:
+        """What this run rests on."""
+        return (*self._views, *self.broken)
+
+    def complete(self) -> tuple[Sequence[Pending], tuple[Key, ...]]:
+        """Ends the run and hands what it appended over to the batch. Gives that and, if there is any, its reads."""
         events = self._events
+        reads: tuple[Key, ...] = ()
         if events:
+            reads = self.reads
             overlay = self._overlay
             overlay.events += events
             overlay.bytes += self._bytes
@@ -291,7 +275,7 @@ class Transaction:
                         reading.last = before + view._last
                     view = view._other
         self.abandon(decided=True)
-        return events
+        return events, reads
 
     def abandon(self, *, decided: bool) -> None:
         """Ends the run without effect. A `decided` one (it raised) rests on what it read, as a completed one does."""
@@ -321,7 +305,8 @@ class Transaction:
             self.suspended = (*self.guessed, *[each for each in together if each not in self.guessed])
             raise Suspension
         by_stream = self._by_stream
-        view = View(self, stream, reading, by_stream.get(stream.id))
+        state, show = reading.state, stream.fold.show
+        view = View(self, stream, reading, by_stream.get(stream.id), state, state if show is None else show(state))
         self._views[stream.key] = by_stream[stream.id] = view
         if self._events:
             self._catch_up(view)
