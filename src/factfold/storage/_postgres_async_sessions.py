@@ -47,7 +47,8 @@ class AsyncSession(Connected):
         self._waiter: asyncio.Future[None] | None = None
         self._writable: asyncio.Future[None] | None = None
         self._noticed: asyncio.Future[None] | None = None
-        self._heard = 0.0
+        self._heard = self._limit = 0.0
+        self._clock: asyncio.TimerHandle | None = None
         self.wire = Wire(self._pgconn, prepares=not options.pooler)
         self._socket = self._pgconn.socket
         self._borrowed: asyncio.Future[None] | None = None
@@ -94,7 +95,13 @@ class AsyncSession(Connected):
         while not wire.flush():
             await self._until_writable(limit)
         if not wire.receive():
-            await self._until_answered(limit)
+            self._waiter = self._loop.create_future()
+            self._heard, self._limit = self._loop.time(), limit
+            self._set_clock(self._heard + limit)
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
         return wire.rows()
 
     async def _until_writable(self, limit: float) -> None:
@@ -110,16 +117,6 @@ class AsyncSession(Connected):
             if self._watched:
                 self._loop.remove_writer(self._socket)
 
-    async def _until_answered(self, limit: float) -> None:
-        self._waiter = self._loop.create_future()
-        self._heard = self._loop.time()
-        self._clock = self._loop.call_at(self._heard + limit, self._look_at_clock, limit)
-        try:
-            await self._waiter
-        finally:
-            self._clock.cancel()
-            self._waiter = None
-
     def _incoming(self) -> None:
         """Something has come from the server: a part of an answer, a notice, or the end."""
         try:
@@ -134,12 +131,23 @@ class AsyncSession(Connected):
             if self._noticed is not None:
                 _wake(self._noticed)
 
-    def _look_at_clock(self, limit: float) -> None:
-        end = self._heard + limit
+    def _set_clock(self, end: float) -> None:
+        """Has the clock looked at when it is that late. It runs on from one question to the next, and is rarely set."""
+        if self._clock is not None:
+            if self._clock.when() <= end:
+                return
+            self._clock.cancel()
+        self._clock = self._loop.call_at(end, self._look_at_clock)
+
+    def _look_at_clock(self) -> None:
+        self._clock = None
+        if self._waiter is None:
+            return
+        end = self._heard + self._limit
         if end > self._loop.time():
-            self._clock = self._loop.call_at(end, self._look_at_clock, limit)
+            self._set_clock(end)
         else:
-            self._fail(psycopg.OperationalError(f"nothing came for {limit:g} seconds"))
+            self._fail(psycopg.OperationalError(f"nothing came for {self._limit:g} seconds"))
 
     def _fail(self, error: psycopg.Error) -> None:
         self._unwatch()
@@ -231,6 +239,9 @@ class AsyncSession(Connected):
             self._watched = False
             self._loop.remove_reader(self._socket)
             self._loop.remove_writer(self._socket)
+        if self._clock is not None:
+            self._clock.cancel()
+            self._clock = None
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
@@ -363,12 +374,12 @@ class AsyncSessions(Place):
                 answer: object = None
                 try:
                     match wish:
+                        case session, question:
+                            answer = await session.ask(question)
                         case Connect():
                             answer = await self.connect()
                         case Lend(session, body):
                             await session.lend(body)
-                        case session, question:
-                            answer = await session.ask(question)
                 except Exception as error:  # noqa: BLE001 (the operation decides what it means)
                     wish = steps.throw(error)
                 else:

@@ -314,12 +314,12 @@ class Sessions(Place):
                 answer: object = None
                 try:
                     match wish:
+                        case session, question:
+                            answer = session.ask(question)
                         case Connect():
                             answer = self.connect()
                         case Lend(session, body):
                             session.lend(body)
-                        case session, question:
-                            answer = session.ask(question)
                 except Exception as error:  # noqa: BLE001 (the operation decides what it means)
                     wish = steps.throw(error)
                 else:

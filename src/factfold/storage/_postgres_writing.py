@@ -34,7 +34,7 @@ class Writing(Generic[S]):
         """What `Log.append` promises."""
         self._place.check_open()
         holds, self._holds = self._holds, False
-        session = self._held() if holds else (yield from self._free())
+        session = self._held() if holds else self._idle() or (yield from self._free())
         inline = self.inline
         answer: Appended | Conflict
         try:
@@ -97,6 +97,11 @@ class Writing(Generic[S]):
     def _roll_back(self) -> Writes[S, None]:
         if self._session is not None:
             yield from roll_back(self._session)
+
+    def _idle(self) -> S | None:
+        """The session, if it has no open transaction, as is the rule."""
+        session = self._session
+        return None if session is None or session.in_transaction or not session.is_usable() else session
 
     def _free(self) -> Writes[S, S]:
         """The session, without an open transaction."""
