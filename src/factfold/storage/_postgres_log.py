@@ -31,6 +31,7 @@ from factfold.storage._postgres_wire import (
     int4_element,
     int8,
     int8_element,
+    json_header,
     known_element,
     texts,
 )
@@ -98,6 +99,7 @@ class Questions:
         """`held`: the lock is, and the transaction ends with this. With `inline`, one stays open, whoever begins it."""
         check = append.check
         known = {**check.versions, **dict.fromkeys(append.empty, 0)} if append.empty else check.versions
+        names: dict[str, bytes] = {}
         before: dict[str, int | None] = {}
         current: dict[str, int] = {}
         types: list[bytes] = []
@@ -116,16 +118,17 @@ class Questions:
                 for stream in event.streams:
                     version = current.get(stream)
                     if version is None:
+                        names[stream] = known_element(stream)
                         before[stream] = version = known.get(stream)
                     versions[stream] = current[stream] = version = (version or 0) + 1
-                    member_streams.append(element(stream.encode()))
+                    member_streams.append(names[stream])
                     member_types.append(type)
                     member_versions.append(int8_element(8, version))
                     member_events.append(int4_element(4, index))
                 types.append(type)
                 type_versions.append(int4_element(4, event.type_version))
-                data.append(int4(len(event.data) + 1) + b"\x01" + event.data)
-                metadata.append(int4(len(event.metadata) + 1) + b"\x01" + event.metadata)
+                data.append(json_header(len(event.data) + 1, 1) + event.data)
+                metadata.append(json_header(len(event.metadata) + 1, 1) + event.metadata)
                 streams.append(element(_encode(versions)))
         except (UnicodeError, struct.error) as error:
             raise AppendRefusedError(
@@ -147,12 +150,12 @@ class Questions:
             array(TEXT, member_types) if shared else None,
             array(INT8, member_versions),
             array(INT4, member_events) if shared else None,
-            texts(list(before)),
+            array(TEXT, list(names.values())),
             array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
             None if inline is None else inline.names,
             texts(append.empty) if append.empty else None,
         )
-        size = sum(len(parameter) for parameter in parameters if parameter is not None)
+        size = sum(map(len, filter(None, parameters)))
         if size > LARGEST_MESSAGE:
             raise AppendRefusedError(
                 f"{self.name}: the append is {size:,} bytes, and PostgreSQL takes at most {LARGEST_MESSAGE:,} at once. "
@@ -397,7 +400,7 @@ def _asked(selections: Sequence[Selection], known: Mapping[str, int]) -> tuple[b
     """Three parameters: the streams, the types and the known versions of the selections."""
     version = known.get
     return (
-        array(TEXT, [element(selection.stream.encode()) for selection in selections]),
+        array(TEXT, [known_element(selection.stream) for selection in selections]),
         array(TEXT, [_types_element(selection.types) for selection in selections]),
         array(INT8, [int8_element(8, version(selection.stream, 0)) for selection in selections]),
     )

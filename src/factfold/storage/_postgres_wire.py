@@ -14,6 +14,7 @@ from struct import Struct as Packing
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import psycopg
+from msgspec import Struct
 from psycopg import pq
 from psycopg.adapt import AdaptersMap, Transformer
 from psycopg.pq.abc import PGconn, PGresult
@@ -40,6 +41,8 @@ int8 = Packing(">q").pack
 int4_element = Packing(">ii").pack
 int8_element = Packing(">iq").pack
 """These two take the length first: `int4_element(4, value)` and `int8_element(8, value)`."""
+json_header = Packing(">ib").pack
+"""What stands before JSON in an array of jsonb: `json_header(len(value) + 1, 1) + value`."""
 _array_header = Packing(">iiIii").pack
 _EMPTY_ARRAY = Packing(">iiI").pack
 
@@ -90,8 +93,7 @@ class Statement:
         return cls(function.encode(), f"SELECT * FROM {schema}.{function}({marks})".encode(), (1,) * parameters)
 
 
-@dataclass(frozen=True, slots=True)
-class Question(Generic[R_co]):
+class Question(Struct, Generic[R_co], frozen=True):
     """What is sent in one go, and how its answer is read.
 
     `opens`: a transaction is begun before, and stays open. `ends`: the one that is open is committed after. `locks`: it
@@ -108,8 +110,7 @@ class Question(Generic[R_co]):
     once: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Struct, frozen=True):
     """Statements without parameters, several if need be, whose answers nobody reads."""
 
     sql: bytes
