@@ -15,7 +15,9 @@ from factfold import (
     StoreClosedError,
     deciding,
 )
+from factfold.batch import Heart
 from factfold.events import new_event_ids
+from factfold.job import Job
 from factfold.storage.base import EMPTY, Append, Check, LogPage, NewEvent, Storage
 from factfold.storage.memory import Memory
 from tests.conftest import MakeStore
@@ -24,7 +26,7 @@ from tests.faults import PATIENCE, Faulty, Gate
 from tests.ledger import Deposited, accounts, deposit
 from tests.opening import Opening
 from tests.racing import eventually, soon, start, within
-from tests.together import nothing
+from tests.together import heart_of, nothing
 
 ENGINES = EVERY_ENGINE
 
@@ -94,15 +96,17 @@ def test_a_command_that_comes_at_the_moment_of_closing_is_answered(
     faulty.after["check"] = leading = Gate()
     first = start(store.execute, nothing)
     assert leading.reached.wait(PATIENCE)
-    heart, log = store._ready()
+    heart = heart_of(store)
     gates = Gate(), Gate()
     waiting = iter(gates)
+    serve_at_once = store._serve
 
-    def ready() -> tuple[object, object]:
-        next(waiting)()
-        return heart, log
+    def serve(heart: Heart, job: Job) -> object:
+        if job.command is nothing:
+            next(waiting)()
+        return serve_at_once(heart, job)
 
-    monkeypatch.setattr(store, "_ready", ready)
+    monkeypatch.setattr(store, "_serve", serve)
     queued = start(store.execute, nothing)
     assert gates[0].reached.wait(PATIENCE)
     late = start(store.execute, nothing)

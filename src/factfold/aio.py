@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Concatenate, Never, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Self, TypeVar, cast
 
 from factfold.aio_connections import AsyncConnections
 from factfold.aio_readers import AsyncReader
@@ -138,11 +138,11 @@ class AsyncStore(AsyncReader, AsyncRunner):
         """
         job = self._settings.job(command, args, kwargs)
         if self._watch is not None:
-            return cast("Receipt[R]", await self._watched(self._watch, job))  # as below
+            return await self._watched(self._watch, job)
         heart = self._heart  # most of the time it is there, and `_ready` need not be awaited
         if heart is None or self._closed or asyncio.get_running_loop() is not self._loop:
             heart = (await self._ready())[0]
-        return cast("Receipt[R]", await self._serve(heart, job))  # the result of a job is what its command returned
+        return await self._serve(heart, job)
 
     async def execute_once(
         self, key: str, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
@@ -178,9 +178,10 @@ class AsyncStore(AsyncReader, AsyncRunner):
         """
         job = self._settings.reading(stream, max_age)
         if self._watch is not None:
-            return cast("S", (await self._watched(self._watch, job)).result)  # as below
-        receipt = await self._serve((await self._ready())[0], job)
-        return cast("S", receipt.result)  # the state of a Stream[S, ...]
+            receipt: Receipt[S] = await self._watched(self._watch, job)
+        else:
+            receipt = await self._serve((await self._ready())[0], job)
+        return receipt.result
 
     async def version(self, stream: Stream[object, Never], /) -> int:
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
@@ -364,15 +365,14 @@ class AsyncStore(AsyncReader, AsyncRunner):
 
     # -- inside: the tasks around the heart ------------------------------------------------------------------------
 
-    async def _watched(self, watch: Watch, job: Job) -> Receipt[object]:
+    async def _watched(self, watch: Watch, job: Job) -> Receipt[Any]:
         """Queues a job and waits for its end, and tells the observer about it."""
         with watch.execution(job):
             return await self._serve((await self._ready())[0], job)
 
-    async def _serve(self, heart: Heart, job: Job) -> Receipt[object]:
+    async def _serve(self, heart: Heart, job: Job) -> Receipt[Any]:
         """Queues a job and waits for its end."""
-        answered = asyncio.get_running_loop().create_future()
-        job.wake = lambda: None if answered.done() else answered.set_result(None)
+        job.waiter = answered = asyncio.get_running_loop().create_future()
         heart.submit(job)
         self._appoint_leader(heart)
         try:
@@ -486,8 +486,9 @@ class AsyncStore(AsyncReader, AsyncRunner):
 
 def _notify(job: Job) -> None:
     """Wakes a job's caller when it is answered: loading and leading are not its business."""
-    if job.turn is DONE and job.wake is not None:
-        job.wake()
+    waiter = job.waiter
+    if waiter is not None and job.turn is DONE and not waiter.done():
+        waiter.set_result(None)
 
 
 def _overlaps(capabilities: Capabilities) -> bool:

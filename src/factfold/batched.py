@@ -58,7 +58,8 @@ class Batch:
 
     def deliver(self, stored: Sequence[StoredEvent]) -> None:
         """Gives each job those that are its own."""
-        index = 0
+        start = 0
         for job in self.jobs:
-            job.stored = stored[index : index + len(job.events)]
-            index += len(job.events)
+            end = start + len(job.events)
+            job.stored = stored[start:end]
+            start = end

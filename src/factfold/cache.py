@@ -217,11 +217,11 @@ class Cache:
 
     def trim(self) -> None:
         """Evicts what was used least recently, down to the size; forgets the oldest events of the tail."""
-        last: StoredEvent | None = None
-        while len(self._tail) > self._tail_size:
-            last = self._tail.popleft()
-        if last is not None:
-            self._tail_after = last.head
+        tail = self._tail
+        if len(tail) > self._tail_size:
+            for _ in range(len(tail) - self._tail_size - 1):
+                tail.popleft()
+            self._tail_after = tail.popleft().head
         while len(self._unpinned) > self._size:
             stream, _ = self._unpinned.popitem(last=False)
             del self.slots[stream]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Final
+from typing import Any, Final, Protocol
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -38,6 +38,13 @@ DONE: Final = Turn.DONE
 # By these names they are used: to reach a member through its class takes Python 3.11 a function call.
 
 
+class Waiter(Protocol):
+    """What a task waits for: a future."""
+
+    def done(self) -> bool: ...
+    def set_result(self, result: None, /) -> None: ...
+
+
 class Job(Struct, eq=False):
     """A command with its arguments, and what became of it.
 
@@ -53,7 +60,7 @@ class Job(Struct, eq=False):
         time, ids: what all its runs get.
         max_age: how many seconds ago what it reads may have been current last; None: it has to be current now.
         trace, group: what the last run read, and what it then had to wait for.
-        wake: belongs to the driver: wakes the caller where it sleeps.
+        wake, waiter: belong to the driver: what wakes the caller where it sleeps, a thread or a task.
         execution: what an observer is told of it, while there is one.
     """
 
@@ -75,6 +82,7 @@ class Job(Struct, eq=False):
     missing: set[Key] = set()
     pins: set[str] = set()
     wake: Callable[[], object] | None = None
+    waiter: Waiter | None = None
     time: datetime | None = None
     max_age: float | None = None
     ids: list[UUID] = []
@@ -127,8 +135,11 @@ class Job(Struct, eq=False):
         self._decided(tx)
         return True
 
-    def receipt(self) -> Receipt[object]:
-        """The outcome, once the turn is DONE. Raises what the command raised, or why it has no outcome."""
+    def receipt(self) -> Receipt[Any]:
+        """The outcome, once the turn is DONE: its result is what the command returned.
+
+        Raises what the command raised, or why it has no outcome.
+        """
         if self.error is not None:
             try:
                 raise self.error

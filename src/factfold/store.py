@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Concatenate, Never, ParamSpec, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Self, TypeVar, cast
 from weakref import WeakSet, WeakValueDictionary
 
 from factfold.batch import Heart
@@ -138,9 +138,11 @@ class Store(Reader, Runner):
         """
         job = self._settings.job(command, args, kwargs)
         if self._watch is not None:
-            return cast("Receipt[R]", self._watched(self._watch, job))  # as below
-        heart = self._ready()[0]
-        return cast("Receipt[R]", self._serve(heart, job))  # the result of a job is what its command returned
+            return self._watched(self._watch, job)
+        heart = self._heart  # most of the time it is there
+        if heart is None or self._closed:
+            heart = self._ready()[0]
+        return self._serve(heart, job)
 
     def execute_once(
         self, key: str, command: Callable[Concatenate[Transaction, P], R], /, *args: P.args, **kwargs: P.kwargs
@@ -176,8 +178,10 @@ class Store(Reader, Runner):
         """
         job = self._settings.reading(stream, max_age)
         if self._watch is not None:
-            return cast("S", self._watched(self._watch, job).result)  # as below
-        return cast("S", self._serve(self._ready()[0], job).result)  # the state of a Stream[S, ...]
+            receipt: Receipt[S] = self._watched(self._watch, job)
+        else:
+            receipt = self._serve(self._ready()[0], job)
+        return receipt.result
 
     def version(self, stream: Stream[object, Never], /) -> int:
         """The version of the stream's last event that its fold looks at, 0 if there is none. Does I/O."""
@@ -343,12 +347,12 @@ class Store(Reader, Runner):
 
     # -- inside: the threads around the heart ----------------------------------------------------------------------
 
-    def _watched(self, watch: Watch, job: Job) -> Receipt[object]:
+    def _watched(self, watch: Watch, job: Job) -> Receipt[Any]:
         """Brings a job to its end, and tells the observer about it."""
         with watch.execution(job):
             return self._serve(self._ready()[0], job)
 
-    def _serve(self, heart: Heart, job: Job) -> Receipt[object]:
+    def _serve(self, heart: Heart, job: Job) -> Receipt[Any]:
         """Brings a job to its end: leads, loads or sleeps, as its turn says."""
         log = self._log
         assert log is not None

@@ -175,17 +175,18 @@ class Waiting:
     # -- answering -----------------------------------------------------------------------------------------------------
 
     def _answer(self, jobs: Sequence[Job], error: BaseException | None = None) -> None:
+        answered, notify = 0, self._notify
         with self._guard:
             for job in jobs:
                 if job.turn is not DONE:
-                    self.counters.commands += 1
+                    answered += 1
                     if error is not None:
                         job.error = error
                     job.turn = DONE
-                    self._notify(job)
-        for job in jobs:
-            if job.pins:
-                self._unpin(job)
+                    notify(job)
+                if job.pins:
+                    self._unpin(job)
+        self.counters.commands += answered
 
     def _end(self, job: Job, error: BaseException | None) -> None:
         job.error = error

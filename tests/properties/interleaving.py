@@ -261,7 +261,7 @@ class Interleaving:
             call.error = error
             return
         if waiting.once is not None:
-            first = waiting.once.receipt(receipt)  # type: ignore[arg-type]  # the result of a once
+            first = waiting.once.receipt(receipt)
             if not isinstance(first, Receipt):
                 log = waiting.heart.log
                 (stored,) = log.read_stream(waiting.once.last_page())
