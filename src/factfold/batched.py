@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from factfold.events import new_event_ids
 from factfold.job import Job
 from factfold.overlay import Overlay
 from factfold.storage.base import Append, Appended, Check, Head, NewEvent, StoredEvent, events_of
 
 
-class Batch:
+class Batch(Struct, eq=False):
     """A batch: its jobs, in the order in which they ran. `append` is what was sent for them, `answer` what came back.
 
     `seconds` is how long running them took; `slow`: so long that nobody should have to wait for it. `base` is the head
     that a batch rests on which was decided ahead: that of the log once the batch below is in it.
     """
 
-    __slots__ = ("answer", "append", "base", "jobs", "overlay", "seconds", "slow")
-
-    def __init__(self, overlay: Overlay, base: Head | None = None) -> None:
-        self.jobs: list[Job] = []
-        self.overlay = overlay
-        self.base = base
-        self.seconds = 0.0
-        self.append: Append | None = None
-        self.answer: Appended | None = None
-        self.slow = False
+    overlay: Overlay
+    base: Head | None = None
+    jobs: list[Job] = []
+    append: Append | None = None
+    answer: Appended | None = None
+    seconds: float = 0.0
+    slow: bool = False
 
     def to_append(self, check: Check) -> Append:
         """All that the jobs have appended, under the boundary of all that they have read."""

@@ -11,8 +11,11 @@ from types import AsyncGeneratorType, CodeType, CoroutineType, FunctionType, Gen
 from factfold.errors import InvalidCommandError
 
 _WAITING = (GeneratorType, CoroutineType, AsyncGeneratorType)
-_checked: set[tuple[CodeType, type]] = set()
-"""The functions and methods that have passed; a function takes the transaction itself, a method its object first."""
+_checked: dict[int, tuple[CodeType, type]] = {}
+"""The functions and methods that have passed; a function takes the transaction itself, a method its object first.
+
+They are found by the `id` of their code, which is kept: to hash code takes longer than all the rest.
+"""
 _REMEMBERED = 10_000
 
 
@@ -35,8 +38,8 @@ def check_command(command: Callable[..., object]) -> None:
     Raises:
         InvalidCommandError: says why, and what to do instead.
     """
-    key = getattr(command, "__code__", None), type(command)
-    if key in _checked:
+    checked = _checked.get(id(getattr(command, "__code__", None)))
+    if checked is not None and checked[1] is type(command):
         return
     if not callable(command):
         raise InvalidCommandError(f"{command!r} is no command: execute takes a function whose first parameter is tx")
@@ -64,7 +67,7 @@ def check_command(command: Callable[..., object]) -> None:
     if isinstance(command, FunctionType | MethodType):
         if len(_checked) >= _REMEMBERED:
             _checked.clear()  # somebody makes functions without end
-        _checked.add((code, type(command)))
+        _checked[id(code)] = code, type(command)
 
 
 def refusal_of_result(command: Callable[..., object], result: object) -> InvalidCommandError | None:

@@ -302,6 +302,10 @@ class MemoryLog:
     def _acquire(self, held: list[bool]) -> None:
         self._open()
         # One step, so that no interrupt comes between having the lock and knowing it.
+        held += map(self._namespace.writers.acquire, (False,))
+        if held[0]:
+            return
+        held.clear()
         held += map(self._namespace.writers.acquire, (True,), (LOCK_TIMEOUT,))
         if not held[0]:
             held.clear()
