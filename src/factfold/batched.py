@@ -30,18 +30,11 @@ class Batch(Struct, eq=False):
     def to_append(self, check: Check) -> Append:
         """All that the jobs have appended, under the boundary of all that they have read."""
         ids = iter(new_event_ids(len(self.overlay.events)))
-        events = [
-            NewEvent(
-                next(ids),
-                pending.event_type.name,
-                pending.event_type.version,
-                pending.stored,
-                job.metadata,
-                pending.streams,
-            )
-            for job in self.jobs
-            for pending in job.events
-        ]
+        events: list[NewEvent] = []
+        for job in self.jobs:
+            for pending in job.events:
+                of = pending.event_type
+                events.append(NewEvent(next(ids), of.name, of.version, pending.stored, job.metadata, pending.streams))
         return Append(tuple(events), check, self.overlay.empty())
 
     @property

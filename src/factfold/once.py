@@ -112,7 +112,7 @@ class Once(Wrapper):
         """What the first run did."""
         result = decode_result(done.result.encode(), self._annotation)
         opened = opened_by(transform, stored)
-        return Receipt(result, opened, _Twins(opened, done), attempts=1, repeated=True)
+        return Receipt(result, opened, _Twins(opened, done), 1, True)
 
 
 class _Twins:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from msgspec import Struct
+
 from factfold.events import RecordedEvent
 from factfold.storage.base import StoredEvent
 
@@ -12,24 +14,14 @@ R = TypeVar("R")
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Receipt(Generic[R_co]):
+class Receipt(Struct, Generic[R_co], frozen=True, eq=False):
     """The outcome of a command that took effect."""
 
-    __slots__ = ("_attempts", "_repeated", "_result", "_stored", "_twins")
-
-    def __init__(
-        self,
-        result: R_co,
-        stored: Sequence[StoredEvent],
-        twins: Iterable[object],
-        attempts: int,
-        repeated: bool = False,
-    ) -> None:
-        self._result = result
-        self._stored = stored
-        self._twins = twins
-        self._attempts = attempts
-        self._repeated = repeated
+    _result: R_co
+    _stored: Sequence[StoredEvent]
+    _twins: Iterable[object]
+    _attempts: int
+    _repeated: bool = False
 
     @property
     def result(self) -> R_co:
