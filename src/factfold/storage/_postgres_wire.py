@@ -139,6 +139,7 @@ class ConnectionLostError(Exception):
 
 # -- Sessions ----------------------------------------------------------------------------------------------------------
 
+_OK = pq.ConnStatus.OK
 _OPEN = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 
 
@@ -156,7 +157,7 @@ class Connected:
     @property
     def closed(self) -> bool:
         """Whether it has ended, as far as is known."""
-        return self._pgconn.status != pq.ConnStatus.OK
+        return self._pgconn.status != _OK
 
     @property
     def in_transaction(self) -> bool:
@@ -214,7 +215,8 @@ class Wire:
             pgconn.send_query(question.sql)
             return
         statement = question.statement
-        new = self._prepares and statement.name not in self._prepared
+        prepares = self._prepares
+        new = prepares and statement.name not in self._prepared
         if new or question.opens or question.ends:
             pgconn.enter_pipeline_mode()
             self._pipelined = True
@@ -223,7 +225,7 @@ class Wire:
         if new:
             pgconn.send_prepare(statement.name, statement.sql)
             self._preparing = statement.name
-        if self._prepares:
+        if prepares:
             pgconn.send_query_prepared(statement.name, question.parameters, statement.formats, _BINARY)
         else:
             pgconn.send_query_params(
