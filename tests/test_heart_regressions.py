@@ -409,7 +409,7 @@ def test_what_was_cut_at_different_heads_goes_on_apart(
     monkeypatch.setattr("factfold.loads.MAX_EVENTS", 2)
     strangers_append(memory, "box:x", Red(1), Red(2), Red(3))
     readers = [heart.submit(state(boxes(id))) for id in "xy"]
-    heart.step_until(lambda: bool(heart.heart.missing))
+    heart.step_until(lambda: bool(heart.heart.missing.loadings))
     heart.ask(readers[0])
     heart.perform_load(heart.flights[0])
     heart.deliver_load(heart.flights[0])

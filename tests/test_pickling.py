@@ -49,6 +49,13 @@ def test_metadata_and_recorded_events_can_be_pickled_and_copied(store: Store) ->
         pickle.loads(pickle.dumps(recorded.metadata)).extra["a"] = 1
 
 
+def test_a_receipt_can_be_pickled_and_copied(store: Store) -> None:
+    receipt = store.execute(deposit, "ann", 1)
+    for there in (pickle.loads(pickle.dumps(receipt)), copy.copy(receipt), copy.deepcopy(receipt)):
+        assert (there.result, there.position, there.events) == (receipt.result, receipt.position, receipt.events)
+        assert (there.attempts, there.repeated) == (1, False)
+
+
 def test_a_copy_of_a_stream_is_the_same_stream() -> None:
     ann = accounts("ann")
     assert {copy.copy(ann), copy.deepcopy(ann)} == {ann}

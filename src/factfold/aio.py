@@ -389,7 +389,7 @@ class AsyncStore(AsyncReader, AsyncRunner):
     def _appoint(self, heart: Heart) -> None:
         """Sees to it that somebody leads, prepares and loads, when there is need."""
         self._appoint_leader(heart)
-        while heart.missing and (task := heart.next_load()) is not None:
+        while heart.missing.loadings and (task := heart.next_load()) is not None:
             loader = self._start(self._load(heart, task))
             self._loaders.add(loader)
             loader.add_done_callback(partial(self._loaded, heart, task))

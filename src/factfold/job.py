@@ -145,11 +145,11 @@ class Job(Struct, eq=False):
                 raise self.error
             finally:
                 del self.error  # an exception that is kept keeps all its frames
-        stored = self.stored
-        if self.events and self.events[0].stored is not self.events[0].data:
-            opened = [pending.data for pending in self.events]
+        stored, events = self.stored, self.events
+        if events and events[0].stored is not events[0].data:
+            opened = [pending.data for pending in events]
             stored = [structs.replace(one, data=data) for one, data in zip(stored, opened, strict=True)]
-        return Receipt(self.result, stored, [pending.twin for pending in self.events], self.attempts)
+        return Receipt(self.result, stored, [pending.twin for pending in events], self.attempts)
 
     # -- inside ----------------------------------------------------------------------------------------------------
 

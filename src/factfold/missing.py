@@ -16,9 +16,6 @@ class Missing:
     def __init__(self) -> None:
         self.loadings: dict[Key, Loading] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self.loadings)
-
     def wait(self, job: Job, streams: Iterable[AnyStream]) -> None:
         """A job waits for these."""
         for stream in streams:

@@ -453,7 +453,7 @@ class Store(Reader, Runner):
             leader.turn = LEADING
         if self._leader is not None:
             _notify(self._leader)
-        if heart.missing and (loader := heart.missing.next_loader()) is not None:
+        if heart.missing.loadings and (loader := heart.missing.next_loader()) is not None:
             _notify(loader)
 
     def _interrupts(self, job: Job) -> bool:

@@ -150,7 +150,7 @@ class Interleaving:
             found += [
                 partial(heart.deliver_load if flight.landed else heart.perform_load, flight) for flight in heart.flights
             ]
-            if bool(heart.heart.missing):
+            if heart.heart.missing.loadings:
                 found.append(heart.ask)
                 found += [partial(heart.ask, job) for job in heart.jobs if heart.heart.missing.can_load(job)]
         if len(self.calls) < len(self.programs):

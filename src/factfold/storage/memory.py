@@ -42,6 +42,8 @@ from factfold.storage.base import (
     touched_by,
 )
 
+_NONE_TOUCHED: frozenset[int] = frozenset()
+
 LOCK_TIMEOUT = 5.0
 """Seconds that a writer waits for another one before it gives up."""
 
@@ -323,14 +325,18 @@ class MemoryLog:
         recorded_at = time.time_ns() // 1000
         if first > 1:
             recorded_at = max(recorded_at, namespace.events[-1].recorded_at)
+        streams = namespace.streams
         before: dict[str, int] = {}
         stored: list[StoredEvent] = []
         try:
             for position, new in enumerate(append.events, first):
                 versions: dict[str, int] = {}
                 for stream in new.streams:
-                    positions = namespace.streams.setdefault(stream, [])
-                    before.setdefault(stream, len(positions))
+                    positions = streams.get(stream)
+                    if positions is None:
+                        positions = streams[stream] = []
+                    if stream not in before:
+                        before[stream] = len(positions)
                     positions.append(position)
                     versions[stream] = len(positions)
                 stored.append(
@@ -341,7 +347,7 @@ class MemoryLog:
             namespace.events.extend(stored)
         except BaseException:
             for stream in before if len(namespace.events) < first else ():
-                del namespace.streams[stream][before[stream] :]
+                del streams[stream][before[stream] :]
             raise
         if namespace.waiting:
             with namespace.grown:
@@ -368,7 +374,7 @@ class MemoryLog:
             found = UUID(bytes=there.id) if there else None
             raise LogDivergedError(self.name, after.position, UUID(bytes=after.id), found)
         if top == after.position:
-            return News(after, after, (), frozenset())
+            return News(after, after, (), _NONE_TOUCHED)
         fresh = events[after.position : top]
         too_far = len(fresh) > NEWS_LIMIT or sum(len(stored.data) for stored in fresh) > NEWS_BYTES
         shown = () if too_far else tuple(fresh)
