@@ -193,4 +193,4 @@ class Deciding(Waiting):
 
     def _overlay(self, below: Overlay | None = None) -> Overlay:
         """An overlay for commands that are run for the first time."""
-        return Overlay(self.cache, self._seal, below, guesses=self.guesses)
+        return Overlay(self.cache, self._seal, below, self.guesses, below is not None and below.assumes)

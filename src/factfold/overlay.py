@@ -59,43 +59,26 @@ class Reading(Struct, eq=False, gc=False):
     under: Reading | None = None
 
 
-class Overlay:
+class Overlay(Struct, eq=False):
     """The states of a batch while its commands run, and the boundary that they are decided on.
 
-    `below` is the overlay of the batch that is on its way, where this one is decided on top of that. With `guesses`,
-    streams that are not loaded may be taken for empty: `guessed`.
+    `below` is the overlay of the batch that is on its way, where this one is decided on top of that. With guesses,
+    streams that are not loaded may be taken for empty: `guessed`. `assumes`: this batch, or the one below, has done so.
     """
 
-    __slots__ = (
-        "_appended",
-        "_cache",
-        "_dropped",
-        "_guesses",
-        "_readings",
-        "below",
-        "boundary",
-        "bytes",
-        "events",
-        "exact",
-        "guessed",
-        "seal",
-    )
-
-    def __init__(
-        self, cache: Cache, seal: Seal | None, below: Overlay | None = None, *, guesses: Guesses | None = None
-    ) -> None:
-        self.seal = seal
-        self.below = below
-        self.guessed: set[str] = set()
-        self._cache = cache
-        self._dropped: set[str] = set()
-        self._guesses = guesses
-        self._readings: dict[Key, Reading] = {}
-        self._appended: dict[str, list[Pending]] = {}
-        self.events: list[Pending] = []
-        self.bytes = 0
-        self.boundary: dict[Key, object] = {}
-        self.exact: set[str] = set()
+    _cache: Cache
+    seal: Seal | None
+    below: Overlay | None = None
+    _guesses: Guesses | None = None
+    assumes: bool = False
+    _readings: dict[Key, Reading] = {}
+    _appended: dict[str, list[Pending]] = {}
+    _dropped: set[str] = set()
+    guessed: set[str] = set()
+    events: list[Pending] = []
+    bytes: int = 0
+    boundary: dict[Key, object] = {}
+    exact: set[str] = set()
 
     # -- while commands run ----------------------------------------------------------------------------------------
 
@@ -136,6 +119,7 @@ class Overlay:
         if not self._guesses.expects_nothing(command, fold):
             return None
         self.guessed.add(id)
+        self.assumes = True
         return self.read(stream)
 
     def _knows(self, stream: str) -> bool:
@@ -225,7 +209,8 @@ class Overlay:
         """Makes the states of the batch the cache's, after the cache has heard the news."""
         self._cache.own(stored, self.bytes)
         slots, readings, boundary = self._cache.slots, self._readings, self.boundary
-        if empty := set(self.empty()):
+        if self.guessed:
+            empty = set(self.empty())
             for key, known in readings.items():
                 if key[0] in empty:
                     self._cache.adopt(key, known.folded)

@@ -263,7 +263,7 @@ class Transaction(Struct, eq=False):
         if events:
             reads = self.reads
             overlay = self._overlay
-            overlay.events += events
+            overlay.events.extend(events)
             overlay.bytes += self._bytes
             for stream, appended in self._appended.items():
                 before, after = overlay.keep(stream, appended)
@@ -296,12 +296,12 @@ class Transaction(Struct, eq=False):
         overlay = self._overlay
         try:
             reading = overlay.read(stream)
-            if reading is None and (not self._loaded or _is_system(stream)):
+            if reading is None and self._may_guess(stream):
                 reading = overlay.guess(stream, self._origin.command)
         except Exception:
             self.broken = (*self.broken, *(each.key for each in together))  # the command rests on this, too
             raise
-        if reading is None or not self._fits(stream):
+        if reading is None or (overlay.assumes and not self._fits(stream)):
             self.suspended = (*self.guessed, *[each for each in together if each not in self.guessed])
             raise Suspension
         by_stream = self._by_stream
@@ -311,6 +311,12 @@ class Transaction(Struct, eq=False):
         if self._events:
             self._catch_up(view)
         return view
+
+    def _may_guess(self, stream: AnyStream) -> bool:
+        """Whether the stream may be taken for empty, next to all that this run has read."""
+        if not self._overlay.assumes:  # so nobody has kept account of it: all that was read is loaded
+            self._loaded = any(not _is_system(view._stream) for view in self._views.values())
+        return not self._loaded or _is_system(stream)
 
     def _fits(self, stream: AnyStream) -> bool:
         """Whether the stream's state is one of the same moment as all that this run has read.

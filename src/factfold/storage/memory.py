@@ -318,9 +318,9 @@ class MemoryLog:
         news = self._news(append.check.selections, append.check.after)
         if append.id in namespace.voids:
             raise AppendRefusedError(f"{self.name}: the append {UUID(bytes=append.id)} came after it was declared void")
-        not_empty = frozenset(stream for stream in append.empty if namespace.streams.get(stream))
+        not_empty = [stream for stream in append.empty if namespace.streams.get(stream)] if append.empty else ()
         if news.touched or not_empty:
-            return Conflict(news, not_empty)
+            return Conflict(news, frozenset(not_empty))
         first = len(namespace.events) + 1
         recorded_at = time.time_ns() // 1000
         if first > 1:
