@@ -108,12 +108,9 @@ class Questions:
         metadata: list[bytes] = []
         streams: list[bytes] = []
         member_streams: list[bytes] = []
-        member_types: list[bytes] = []
         member_versions: list[bytes] = []
-        member_events: list[bytes] = []
         try:
-            for index, event in enumerate(append.events, 1):
-                type = known_element(event.type)
+            for event in append.events:
                 versions: dict[str, int] = {}
                 for stream in event.streams:
                     version = current.get(stream)
@@ -122,10 +119,8 @@ class Questions:
                         before[stream] = version = known.get(stream)
                     versions[stream] = current[stream] = version = (version or 0) + 1
                     member_streams.append(names[stream])
-                    member_types.append(type)
                     member_versions.append(int8_element(8, version))
-                    member_events.append(int4_element(4, index))
-                types.append(type)
+                types.append(known_element(event.type))
                 type_versions.append(int4_element(4, event.type_version))
                 data.append(json_header(len(event.data) + 1, 1) + event.data)
                 metadata.append(json_header(len(event.metadata) + 1, 1) + event.metadata)
@@ -135,6 +130,7 @@ class Questions:
                 f"{self.name}: PostgreSQL cannot store a value of this append, nothing was written ({error})."
             ) from error
         shared = len(member_streams) > len(types)  # an event is in several streams
+        members = [index for index, event in enumerate(append.events) for _ in event.streams] if shared else ()
         parameters = (
             self._namespace,
             self._patience,
@@ -147,9 +143,9 @@ class Questions:
             array(JSONB, metadata),
             array(TEXT, streams),
             array(TEXT, member_streams),
-            array(TEXT, member_types) if shared else None,
+            array(TEXT, [types[index] for index in members]) if shared else None,
             array(INT8, member_versions),
-            array(INT4, member_events) if shared else None,
+            array(INT4, [int4_element(4, index + 1) for index in members]) if shared else None,
             array(TEXT, list(names.values())),
             array(INT8, [NULL if version is None else int8_element(8, version) for version in before.values()]),
             None if inline is None else inline.names,
