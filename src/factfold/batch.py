@@ -223,7 +223,8 @@ class Heart(Deciding):
 
     def _decide(self, batch: Batch) -> Steps:
         """Writes what the batch appended under the boundary of what it read; runs it again until that holds."""
-        self.counters.batches += bool(batch.jobs)
+        if batch.jobs:
+            self.counters.batches += 1
         try:
             attempt = 1
             locked = fresh = False  # fresh: the cut is one that was the log's head after these commands were called

@@ -89,7 +89,7 @@ class Cache:
         self.slots: dict[str, Slot] = {}
         self._unpinned: OrderedDict[str, None] = OrderedDict()
         self._tail: deque[StoredEvent] = deque()
-        self._tail_after = EMPTY  # the head that the first event of the tail follows on
+        self._tail_after: Head | StoredEvent = EMPTY  # what the first event of the tail follows on
         self._tail_size = TAIL_EVENTS
         self._own_before = 0
 
@@ -221,7 +221,7 @@ class Cache:
         if len(tail) > self._tail_size:
             for _ in range(len(tail) - self._tail_size - 1):
                 tail.popleft()
-            self._tail_after = tail.popleft().head
+            self._tail_after = tail.popleft()
         while len(self._unpinned) > self._size:
             stream, _ = self._unpinned.popitem(last=False)
             del self.slots[stream]
@@ -277,7 +277,7 @@ class Cache:
     def _remembers(self, head: Head) -> bool:
         """Whether the tail holds all that came after this head, and it was a head of this log."""
         before = head.position - self._tail_after.position
-        return before >= 0 and head == (self._tail[before - 1].head if before else self._tail_after)
+        return before >= 0 and head.id == (self._tail[before - 1] if before else self._tail_after).id
 
     def _since(self, position: int) -> list[StoredEvent]:
         found: list[StoredEvent] = []

@@ -369,13 +369,13 @@ class MemoryLog:
     def _news(self, selections: Sequence[Selection], after: Head, top: int | None = None) -> News:
         events = self._namespace.events
         top = len(events) if top is None else top
-        there = self._head_at(after.position) if after.position <= top else None
-        if there != after:
-            found = UUID(bytes=there.id) if there else None
-            raise LogDivergedError(self.name, after.position, UUID(bytes=after.id), found)
-        if top == after.position:
+        position = after.position
+        there = b"" if position == 0 else events[position - 1].id if position <= top else None
+        if there != after.id:
+            raise LogDivergedError(self.name, position, UUID(bytes=after.id), UUID(bytes=there) if there else None)
+        if top == position:
             return News(after, after, (), _NONE_TOUCHED)
-        fresh = events[after.position : top]
+        fresh = events[position:top]
         too_far = len(fresh) > NEWS_LIMIT or sum(len(stored.data) for stored in fresh) > NEWS_BYTES
         shown = () if too_far else tuple(fresh)
         return News(after, self._head_at(top), shown, touched_by(fresh, selections), too_far)
