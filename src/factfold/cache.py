@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Sequence
 from typing import Never, TypeAlias
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from factfold.folds import Fold
 from factfold.hub import Hub
@@ -48,16 +48,16 @@ class Folded:
         self.error = error
 
 
-class Slot:
-    """What is known of one stream: its version at the cut (None: not known exactly), its states, who pins them."""
+class Slot(Struct, eq=False):
+    """What is known of one stream: its version at the cut (None: not known exactly), its states, who pins them.
 
-    __slots__ = ("folds", "pins", "suffix", "version")
+    `suffix` is the stream's id without its category.
+    """
 
-    def __init__(self, stream: str, version: int | None) -> None:
-        self.version = version
-        self.folds: dict[Fold, Folded] = {}
-        self.pins: set[Hashable] = set()
-        self.suffix = suffix_of(stream)
+    suffix: str
+    version: int | None
+    folds: dict[Fold, Folded] = {}
+    pins: set[Hashable] = set()
 
 
 class Fetched:
@@ -169,7 +169,7 @@ class Cache:
         """Takes a loaded state into the cut. False: the cut has moved too far since, it has to be loaded again."""
         assert self.head is not None
         folded, version = fetched.folded, fetched.version
-        slot = Slot(fetched.stream, version)
+        slot = Slot(suffix_of(fetched.stream), version)
         slot.folds[fetched.fold] = folded
         if fetched.head.position > self.head.position:
             return False
@@ -195,7 +195,7 @@ class Cache:
         stream, fold = key
         slot = self.slots.get(stream)
         if slot is None:
-            slot = self.slots[stream] = Slot(stream, 0)
+            slot = self.slots[stream] = Slot(suffix_of(stream), 0)
             self._unpinned[stream] = None
         slot.folds.setdefault(fold, folded)
 

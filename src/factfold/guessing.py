@@ -39,12 +39,16 @@ class Guesses:
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[object, WeakKeyDictionary[Fold, _Luck]] = WeakKeyDictionary()
+        self._last: tuple[object, Fold | None, _Luck] = (
+            None,
+            None,
+            _Luck(),
+        )  # most of the time it is the next one, too
 
     def expects_nothing(self, command: Callable[..., object], fold: Fold) -> bool:
         """Whether a stream that the command reads and that is not loaded had better be taken for empty."""
-        by_fold = self._known.get(_subject(command))
-        luck = None if by_fold is None else by_fold.get(fold)
-        return luck is not None and luck.streak >= luck.needed
+        luck = self._luck(command, fold)
+        return luck.streak >= luck.needed
 
     def loaded(self, command: Callable[..., object], fold: Fold, *, empty: bool) -> None:
         """A stream was loaded for the command."""
@@ -68,14 +72,18 @@ class Guesses:
         luck.needed = min(luck.needed * 2, LAST)
 
     def _luck(self, command: Callable[..., object], fold: Fold) -> _Luck:
+        last, through, luck = self._last
+        if last is command and through is fold:
+            return luck
         subject = _subject(command)
         by_fold = self._known.get(subject)
         if by_fold is None:
             by_fold = self._known[subject] = WeakKeyDictionary()
-        luck = by_fold.get(fold)
-        if luck is None:
-            luck = by_fold[fold] = _Luck()
-        return luck
+        found = by_fold.get(fold)
+        if found is None:
+            found = by_fold[fold] = _Luck()
+        self._last = (command, fold, found)
+        return found
 
 
 def _subject(command: Callable[..., object]) -> object:
