@@ -7,6 +7,7 @@ import pytest
 from factfold import (
     Store,
     Transaction,
+    stream,
 )
 from tests.ledger import (
     Account,
@@ -93,3 +94,33 @@ def test_undoing_goes_as_deep_as_the_calls_go(store: Store) -> None:
         return tx.call(outer)
 
     assert store.execute(command).result == 101
+
+
+class UnluckyError(Exception):
+    """What a fold raises."""
+
+
+@stream("ledger", initial=0)
+def lucky(state: int, event: Deposited) -> int:
+    if event.amount == 13:
+        raise UnluckyError
+    return state + event.amount
+
+
+def test_a_called_command_fails_by_the_error_of_a_fold_that_an_event_of_several_streams_meets(store: Store) -> None:
+    caught: list[Exception] = []
+
+    def pay_both(tx: Transaction) -> None:
+        tx.append(Deposited(13), *tx.read(lucky("ann"), lucky("ben")))
+
+    def outer(tx: Transaction) -> None:
+        try:
+            tx.call(pay_both)
+        except Exception as error:
+            caught.append(error)
+
+    with pytest.raises(UnluckyError) as raised:
+        store.execute(outer)
+
+    assert caught == [raised.value]  # and the run cannot count any more, even though the command has caught it
+    assert store.head() == 0

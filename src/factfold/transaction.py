@@ -387,10 +387,13 @@ class Transaction(Struct, eq=False):
 
     def _undo(self, events: int, states: list[tuple[View[object, Never], object, int, object]]) -> None:
         """Goes back to when there were so many events and these views, all of them as they were then."""
-        for pending in self._events[events:]:
+        for pending in reversed(self._events[events:]):
             for stream in pending.streams:
-                self._appended[stream].pop()
-                if not self._appended[stream]:
+                appended = self._appended.get(stream)
+                if appended is None or appended[-1] is not pending:
+                    continue  # a fold raised before this stream got the event
+                appended.pop()
+                if not appended:
                     del self._appended[stream]
             self._bytes -= len(pending.stored)
         del self._events[events:]
