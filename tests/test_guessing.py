@@ -66,6 +66,7 @@ def test_what_has_lately_been_empty_is_not_loaded_any_more(store: Store) -> None
     assert loads(store) == before == FIRST
     assert [receipt.result for receipt in receipts] == [f"new-{number}" for number in range(20)]
     assert {receipt.attempts for receipt in receipts} == {1}
+    assert (store.stats().guesses, store.stats().wrong_guesses) == (20, 0)
     assert store.state(accounts("new-3")).owner == "new-3"
     assert store.verify(accounts).ok
 
@@ -154,7 +155,7 @@ def test_a_wrong_guess_is_found_out_by_the_append_and_decided_again(store: Store
         store.execute(open_account, "old")
 
     assert store.head() == head
-    assert store.stats().conflicts == 1
+    assert (store.stats().conflicts, store.stats().wrong_guesses) == (1, 1)
     assert store.version(accounts("old")) == 1
 
 

@@ -314,6 +314,7 @@ class Heart(Deciding):
                 yield from self._start_over()
 
     def _guessed_wrong(self, batch: Batch, not_empty: frozenset[str]) -> None:
+        self.counters.wrong_guesses += len(not_empty)
         for job in batch.jobs if not_empty else ():
             for stream, fold in job.reads:
                 if stream in not_empty:

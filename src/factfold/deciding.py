@@ -105,7 +105,11 @@ class Deciding(Waiting):
         tx = Transaction(batch.overlay, job)
         decided = job.run(tx, self._interrupts)
         for stream in tx.guessed:
-            (self.guesses.used if decided and job.events else self.guesses.idle)(job.command, stream.fold)
+            if decided and job.events:
+                self.guesses.used(job.command, stream.fold)
+                self.counters.guesses += 1
+            else:
+                self.guesses.idle(job.command, stream.fold)
         if not decided:
             missing = tuple([stream for stream in tx.suspended if not self.cache.holds(stream.key)])
             with self._guard:

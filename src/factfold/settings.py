@@ -60,7 +60,7 @@ def do_nothing(tx: Transaction) -> None:
 def stats_of(heart: Heart | None) -> Stats:
     """The numbers as they are now; all zero before the store was opened."""
     if heart is None:
-        return Stats(*[0] * 15)
+        return Stats(*[0] * 17)
     done, cache, snapshots = heart.counters, heart.cache, heart.snapshots
     return Stats(
         commands=done.commands,
@@ -68,6 +68,8 @@ def stats_of(heart: Heart | None) -> Stats:
         attempts=done.attempts,
         conflicts=done.conflicts,
         loads=done.loads,
+        guesses=done.guesses,
+        wrong_guesses=done.wrong_guesses,
         hits=cache.hits,
         misses=cache.misses,
         refreshes=cache.refreshes,

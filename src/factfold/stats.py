@@ -12,8 +12,10 @@ class Stats(Struct, frozen=True):
         commands: commands that were answered.
         batches: groups of commands that were decided together.
         attempts: how often a batch was decided.
-        conflicts: how often others were faster, and a batch was decided again.
+        conflicts: how often others were faster, or a guess was wrong, and a batch was decided again.
         loads: requests to load states; each may bring many.
+        guesses: how often a command took a stream for empty, and did not load it.
+        wrong_guesses: streams that were not empty then.
         hits, misses: reads of a state that was, or was not, in the cache.
         refreshes: cached states that others' events moved on.
         evictions: streams that were dropped because the cache was full.
@@ -30,6 +32,8 @@ class Stats(Struct, frozen=True):
     attempts: int
     conflicts: int
     loads: int
+    guesses: int
+    wrong_guesses: int
     hits: int
     misses: int
     refreshes: int

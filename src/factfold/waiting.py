@@ -28,6 +28,8 @@ class Counters(Struct):
     attempts: int = 0
     conflicts: int = 0
     loads: int = 0
+    guesses: int = 0
+    wrong_guesses: int = 0
 
 
 class Waiting:
