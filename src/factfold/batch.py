@@ -117,7 +117,7 @@ class Heart(Deciding):
                 self._unpin(self._left.popleft())
         self._batch = batch = self._next_batch()
         self._asked = time.monotonic()
-        self._fill(batch, self._share(batch.jobs), math.inf)
+        self._fill(batch, math.inf)
         yield from self._decide(batch)
         while self._parts and not self._spoiled:
             self._batch = batch = Batch(Overlay(self.cache, self._seal))
@@ -232,7 +232,9 @@ class Heart(Deciding):
             if not batch.overlay.events and batch.overlay.empty():
                 self._run_again(batch)  # nothing goes to the log that would bear out what was taken for empty
             while batch.jobs:
-                self._count_attempt(batch)
+                self.counters.attempts += 1
+                for job in batch.jobs:
+                    job.attempts += 1
                 if not batch.overlay.events:
                     if locked:
                         yield Unlock()
@@ -325,11 +327,6 @@ class Heart(Deciding):
         age = time.monotonic() - self._current
         return all(job.max_age is not None and age <= job.max_age for job in batch.jobs)
 
-    def _count_attempt(self, batch: Batch) -> None:
-        self.counters.attempts += 1
-        for job in batch.jobs:
-            job.attempts += 1
-
     def _resolve(self, append: Append) -> Generator[Request, Answer, Appended | None]:
         reason: Exception | None = None
         for attempt in range(1, self._retry.max_attempts + 1):
@@ -394,7 +391,8 @@ class Heart(Deciding):
         batch.answer = answer
         stored = batch.stored(answer)
         self._hear(batch, answer.news)
-        batch.overlay.commit(stored, answer)
+        assert batch.append is not None  # it is what was answered
+        batch.overlay.commit(stored, answer, batch.append.empty)
         if self._ahead is not None and self._ahead.overlay.below is batch.overlay:
             self._ahead.overlay.settle()
         batch.deliver(stored)

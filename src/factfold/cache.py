@@ -57,7 +57,7 @@ class Slot(Struct, eq=False):
     suffix: str
     version: int | None
     folds: dict[Fold, Folded] = {}
-    pins: set[Hashable] = set()
+    pins: set[Hashable] | None = None
 
 
 class Fetched:
@@ -202,13 +202,15 @@ class Cache:
     def pin(self, stream: str, owner: Hashable) -> None:
         """Keeps a stream's states until `owner` lets go of them."""
         if (slot := self.slots.get(stream)) is not None:
+            if slot.pins is None:
+                slot.pins = set()
             slot.pins.add(owner)
             self._unpinned.pop(stream, None)
 
     def unpin(self, stream: str, owner: Hashable) -> None:
         """Lets go of a stream's states. What could not be folded is forgotten then, so that it is tried again."""
         slot = self.slots.get(stream)
-        if slot is None or owner not in slot.pins:
+        if slot is None or slot.pins is None or owner not in slot.pins:
             return
         slot.pins.remove(owner)
         if not slot.pins:

@@ -58,8 +58,12 @@ class Deciding(Waiting):
 
     # -- a batch -------------------------------------------------------------------------------------------------------
 
-    def _fill(self, batch: Batch, commands: int, seconds: float) -> bool:
-        """Runs what is queued, up to the bounds of a batch, and for so long. True: that was not long enough."""
+    def _fill(self, batch: Batch, seconds: float, begun: Sequence[Job] = ()) -> bool:
+        """Runs what is queued, up to the bounds of a batch, and for so long. True: that was not long enough.
+
+        `begun` are those who wait for an answer already.
+        """
+        commands = self._share(begun, batch.jobs) if self._overlaps else MAX_COMMANDS
         if batch.jobs and self._is_full(batch, commands):
             return False
         before, ran, took, there_is_more = batch.seconds, 0, 0.0, False
@@ -86,11 +90,9 @@ class Deciding(Waiting):
     def _is_full(self, batch: Batch, commands: int) -> bool:
         return batch.overlay.bytes >= MAX_BYTES or len(batch.jobs) >= commands or batch.seconds >= MAX_SECONDS
 
-    def _share(self, *begun: Sequence[Job]) -> int:
+    def _share(self, begun: Sequence[Job], decided: Sequence[Job]) -> int:
         """How many of those who wait are decided together, where these wait for an answer already, or may be sent."""
-        if not self._overlaps:
-            return MAX_COMMANDS
-        commands = sum([len(jobs) for jobs in begun]) + len(self._queue) + len(self.missing.loadings)
+        commands = len(begun) + len(decided) + len(self._queue) + len(self.missing.loadings)
         return min(MAX_COMMANDS, (commands + 1) // 2) if self._pace.pays(commands) else MAX_COMMANDS
 
     def _take(self, batch: Batch) -> bool:
@@ -160,7 +162,7 @@ class Deciding(Waiting):
         ahead, self._ahead = self._ahead or Batch(self._overlay(below.overlay), self._landing), None
         early = self._hold_back()
         try:
-            there_is_more = self._fill(ahead, self._share(below.jobs, ahead.jobs), MAX_MOMENT)
+            there_is_more = self._fill(ahead, MAX_MOMENT, below.jobs)
         except BaseException:
             with self._guard:
                 self._queue_again(ahead.jobs)

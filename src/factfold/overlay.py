@@ -90,9 +90,7 @@ class Overlay(Struct, eq=False):
         key = stream.key
         reading = self._readings.get(key)
         if reading is None and stream.id in self.guessed:
-            fold = stream.fold
-            state = fold.initial if fold.show is None else fold.show(fold.initial)
-            reading = self._readings[key] = Reading(Folded(state, 0), state, 0, 0)
+            reading = self._take_for_empty(stream)
         elif reading is None and self.below is not None:
             under = self.below.read(stream)
             if under is None:
@@ -120,7 +118,13 @@ class Overlay(Struct, eq=False):
             return None
         self.guessed.add(id)
         self.assumes = True
-        return self.read(stream)
+        return self._take_for_empty(stream)
+
+    def _take_for_empty(self, stream: AnyStream) -> Reading:
+        fold = stream.fold
+        state = fold.initial if fold.show is None else fold.show(fold.initial)
+        reading = self._readings[stream.key] = Reading(Folded(state, 0), state, 0, 0)
+        return reading
 
     def _knows(self, stream: str) -> bool:
         """Whether commands of this batch, or of the one below, have read the stream, although it is not loaded now."""
@@ -205,14 +209,17 @@ class Overlay(Struct, eq=False):
             selections += [Selection(stream, None) for stream in self.exact if stream not in guessed]
         return Check(tuple(selections), head, versions)
 
-    def commit(self, stored: Sequence[StoredEvent], appended: Appended) -> None:
-        """Makes the states of the batch the cache's, after the cache has heard the news."""
+    def commit(self, stored: Sequence[StoredEvent], appended: Appended, empty: Sequence[str]) -> None:
+        """Makes the states of the batch the cache's, after the cache has heard the news.
+
+        `empty` are the streams that were empty before.
+        """
         self._cache.own(stored, self.bytes)
         slots, readings, boundary = self._cache.slots, self._readings, self.boundary
-        if self.guessed:
-            empty = set(self.empty())
+        if empty:
+            adopted = set(empty)
             for key, known in readings.items():
-                if key[0] in empty:
+                if key[0] in adopted:
                     self._cache.adopt(key, known.folded)
         for stream, events in self._appended.items():
             slot = slots.get(stream)
