@@ -182,7 +182,7 @@ class Transaction(Struct, eq=False):
     @overload
     def read(self, streams: Iterable[Stream[S1, E1]], /) -> tuple[View[S1, E1], ...]: ...
 
-    def read(self, *streams: object) -> object:
+    def read(self, *streams: AnyStream | Iterable[AnyStream]) -> object:
         """Reads one stream (gives its view), several, or an iterable of streams (gives a tuple of views).
 
         What is read is what the decision rests on: the command takes effect only if none of it has changed. All
@@ -198,11 +198,10 @@ class Transaction(Struct, eq=False):
         if len(streams) == 1:
             only = streams[0]
             if type(only) is Stream:
-                stream = cast("AnyStream", only)  # of whatever state and events
-                return self._views.get(stream.key) or self._read(stream, (stream,))
+                return self._views.get(only.key) or self._read(only, (only,))
             if not isinstance(only, Iterable) or isinstance(only, str | bytes | Mapping):
                 raise no_stream("tx.read()", streams[0])
-            streams = tuple(cast("Iterable[object]", only))  # each is checked below
+            streams = tuple(only)  # each is checked below
         elif not streams:
             raise TypeError("tx.read() needs a stream to read, for example tx.read(accounts('alice'))")
         for each in streams:
