@@ -79,13 +79,13 @@ class Job(Struct, eq=False):
     stored: Sequence[StoredEvent] = ()
     attempts: int = 0
     misses: int = 0
-    missing: set[Key] = set()
-    pins: set[str] = set()
+    missing: frozenset[Key] = frozenset()
+    pins: frozenset[str] = frozenset()
     wake: Callable[[], object] | None = None
     waiter: Waiter | None = None
     time: datetime | None = None
     max_age: float | None = None
-    ids: list[UUID] = []
+    ids: tuple[UUID, ...] = ()
     trace: Sequence[Read] = ()
     group: tuple[Key, ...] = ()
     execution: Execution | None = None
@@ -111,7 +111,7 @@ class Job(Struct, eq=False):
     def new_id(self, index: int) -> UUID:
         """The id that all runs get at their index-th request."""
         while len(self.ids) <= index:
-            self.ids.append(uuid7())
+            self.ids = (*self.ids, uuid7())
         return self.ids[index]
 
     def run(self, tx: Transaction, interrupts: Callable[[Job], bool]) -> bool:

@@ -19,7 +19,7 @@ class Missing:
     def wait(self, job: Job, streams: Iterable[AnyStream]) -> None:
         """A job waits for these."""
         for stream in streams:
-            job.missing.add(stream.key)
+            job.missing |= {stream.key}
             self.loadings.setdefault(stream.key, Loading(stream)).jobs.append(job)
 
     def leave(self, job: Job) -> list[LoadTask]:
@@ -76,7 +76,7 @@ class Missing:
             jobs += loading.jobs
             loading.jobs = [job for job in loading.jobs if job.turn is LOADING]
             for job in loading.jobs:
-                job.missing.add(loading.key)
+                job.missing |= {loading.key}
         self.landed(task)
         return jobs
 

@@ -281,7 +281,8 @@ class Transaction(Struct, eq=False):
         self._open = False
         if decided:
             boundary = self._overlay.boundary
-            boundary.update(self._views)
+            for key in self._views:
+                boundary[key] = None
             if self.broken:
                 boundary.update(dict.fromkeys(self.broken))
         del self._overlay, self._views, self._by_stream  # views know their transaction: no garbage for the collector

@@ -92,7 +92,7 @@ class Waiting:
                 self.snapshots.used += loading.used
                 self.snapshots.refused += loading.refused
                 for job in loading.jobs:
-                    job.missing.discard(loading.key)
+                    job.missing -= {loading.key}
                     if not job.missing and job.turn is LOADING and not job.left:
                         self.submit(job)
                         self._notify(job)
@@ -166,7 +166,7 @@ class Waiting:
                 self.guesses.loaded(job.command, fetched.fold, empty=fetched.version == 0)
                 if installed:
                     self.cache.pin(loading.stream.id, job)
-                    job.pins.add(loading.stream.id)
+                    job.pins |= {loading.stream.id}
                 else:
                     job.misses += 1
 
@@ -198,4 +198,4 @@ class Waiting:
     def _unpin(self, job: Job) -> None:
         for stream in job.pins:
             self.cache.unpin(stream, job)
-        job.pins.clear()
+        job.pins = frozenset()
