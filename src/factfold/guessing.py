@@ -39,11 +39,8 @@ class Guesses:
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[object, WeakKeyDictionary[Fold, _Luck]] = WeakKeyDictionary()
-        self._last: tuple[object, Fold | None, _Luck] = (
-            None,
-            None,
-            _Luck(),
-        )  # most of the time it is the next one, too
+        # The last one that was asked for: most of the time it is the next one, too.
+        self._last: tuple[object, Fold | None, _Luck] = (None, None, _Luck())
 
     def expects_nothing(self, command: Callable[..., object], fold: Fold) -> bool:
         """Whether a stream that the command reads and that is not loaded had better be taken for empty."""
