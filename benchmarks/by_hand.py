@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,7 +18,7 @@ import msgspec
 import psycopg
 
 from benchmarks.bank import Deposited, Withdrawn
-from benchmarks.callers import MONEY, Work, move
+from benchmarks.callers import MONEY, Work, at_once, move
 from benchmarks.harness import Measured, WrongDataError
 
 _SCHEMA = """
@@ -164,27 +163,13 @@ def in_tasks(url: str, work: Work, callers: int, seconds: float) -> Measured:
 
 
 async def _in_tasks(url: str, work: Work, callers: int, seconds: float) -> Measured:
-    taken: list[float] = []
     command = _move if work.command is move else _put
     async with await psycopg.AsyncConnection[tuple[int | None]].connect(url, autocommit=True) as connection:
         await connection.execute(_SCHEMA, prepare=False)
         bank = _Bank(connection)
         bank._accounts.update(dict.fromkeys(work.ids, (0, MONEY)))
-        began = time.perf_counter()
-
-        async def call(caller: int) -> None:
-            before = time.perf_counter()
-            for id, other in work.arguments(caller):
-                await bank.execute(command, id, other)
-                now = time.perf_counter()
-                taken.append(now - before)
-                if now >= began + seconds:
-                    break
-                before = now
-
-        await asyncio.gather(*(call(caller) for caller in range(callers)))
-        took = time.perf_counter() - began
+        measured = await at_once(lambda *given: bank.execute(command, *given), work, callers, seconds)
         written = await (await connection.execute("SELECT count(*) FROM memberships")).fetchone()
-    if written != (len(taken) * (2 if command is _move else 1),):
-        raise WrongDataError(f"The bank by hand has {written} memberships, after {len(taken):,} commands")
-    return Measured(len(taken), took, taken)
+    if written != (measured.commands * (2 if command is _move else 1),):
+        raise WrongDataError(f"The bank by hand has {written} memberships, after {measured.commands:,} commands")
+    return measured

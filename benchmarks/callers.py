@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count, cycle, islice
 from typing import TypeAlias
@@ -143,21 +143,28 @@ def in_tasks(storage: Storage, work: Work, callers: int, seconds: float) -> Meas
 
 
 async def _in_tasks(storage: Storage, work: Work, callers: int, seconds: float) -> Measured:
-    taken: list[float] = []
     async with AsyncStore(storage) as store:
         await store.execute(fund, work.ids, MONEY)
-        began = time.perf_counter()
+        return await at_once(lambda *given: store.execute(work.command, *given), work, callers, seconds)
 
-        async def call(caller: int) -> None:
-            before = time.perf_counter()
-            for id, other in work.arguments(caller):
-                await store.execute(work.command, id, other)
-                now = time.perf_counter()
-                taken.append(now - before)
-                if now >= began + seconds:
-                    break
-                before = now
 
-        await asyncio.gather(*(call(caller) for caller in range(callers)))
-        took = time.perf_counter() - began
+async def at_once(
+    execute: Callable[[str, str], Awaitable[object]], work: Work, callers: int, seconds: float
+) -> Measured:
+    """So many tasks execute a command, each with its own arguments, for so long."""
+    taken: list[float] = []
+    began = time.perf_counter()
+
+    async def call(caller: int) -> None:
+        before = time.perf_counter()
+        for id, other in work.arguments(caller):
+            await execute(id, other)
+            now = time.perf_counter()
+            taken.append(now - before)
+            if now >= began + seconds:
+                break
+            before = now
+
+    await asyncio.gather(*(call(caller) for caller in range(callers)))
+    took = time.perf_counter() - began
     return Measured(len(taken), took, taken)
