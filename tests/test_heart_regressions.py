@@ -11,7 +11,7 @@ import pytest
 
 from factfold import Stream, Transaction, stream
 from factfold.deciding import MAX_MISSES
-from factfold.errors import LogDivergedError, StoreUnavailableError
+from factfold.errors import ImpureCommandError, LogDivergedError, StoreUnavailableError
 from factfold.job import Job, Turn
 from factfold.requests import Request, Sleep, Unlock
 from factfold.settings import do_nothing, read_state
@@ -191,6 +191,44 @@ def test_a_command_hears_why_a_stream_cannot_be_folded_also_when_it_had_to_be_lo
         heart.execute(state(blues_after_reds("x")))
     with pytest.raises(BrokenError):
         heart.execute(lambda tx: tx.read(boxes("x"), blues_after_reds("x")) and None)
+
+
+def test_a_command_may_read_on_behind_what_is_broken_and_then_has_to_be_loaded_again(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    strangers_append(memory, "box:x", Blue(1))
+    strangers_append(memory, "box:y", Red(2))
+
+    def reading_on(tx: Transaction) -> object:
+        with suppress(BrokenError):
+            tx.read(blues_after_reds("x"))
+        return read_state(tx, boxes("y"))
+
+    failing = heart.submit(state(blues_after_reds("x")))
+    heart.step_until(lambda: any(flight.landed for flight in heart.flights))
+    heart.deliver_load(heart.flights[0])
+    reader = heart.submit(reading_on)  # x is kept for the other one, who is answered while y is being loaded
+    finish(heart, failing, reader)
+
+    with pytest.raises(BrokenError):
+        failing.receipt()
+    assert reader.receipt().result == (2,)
+
+
+def test_a_command_that_reads_something_else_behind_what_is_broken_is_told_so(
+    memory: Memory, heart: DrivenHeart
+) -> None:
+    strangers_append(memory, "box:x", Blue(1))
+    runs: list[int] = []
+
+    def fickle(tx: Transaction) -> None:
+        runs.append(1)
+        with suppress(BrokenError):
+            tx.read(blues_after_reds("x"))
+        tx.read(boxes(f"other-{len(runs)}"))
+
+    with pytest.raises(ImpureCommandError, match="box:other-2"):
+        heart.execute(fickle)
 
 
 @pytest.mark.parametrize("forgive", [False, True])

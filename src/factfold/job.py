@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from enum import Enum
@@ -59,7 +59,7 @@ class Job(Struct, eq=False):
         pins: the streams that are kept in the cache for it.
         time, ids: what all its runs get.
         max_age: how many seconds ago what it reads may have been current last; None: it has to be current now.
-        trace, group: what the last run read, and what it then had to wait for.
+        trace, broken, group: what the last run read, what it could not read, and what it then had to wait for.
         wake, waiter: belong to the driver: what wakes the caller where it sleeps, a thread or a task.
         execution: what an observer is told of it, while there is one.
     """
@@ -87,6 +87,7 @@ class Job(Struct, eq=False):
     max_age: float | None = None
     ids: tuple[UUID, ...] = ()
     trace: Sequence[Read] = ()
+    broken: Mapping[Key, Exception] = {}
     group: tuple[Key, ...] = ()
     execution: Execution | None = None
 
@@ -167,19 +168,19 @@ class Job(Struct, eq=False):
     def _suspended(self, tx: Transaction) -> bool:
         """Whether the run is decided, given that it was suspended, or that the run before it was."""
         trace, group = tx.trace(), tuple([stream.key for stream in tx.suspended])
-        other = _divergence(self.trace, self.group, trace, (*group, *tx.broken))
+        other = _divergence(self.trace, self.broken, self.group, trace, tx.broken, group)
         if other is not None:
             self.error = ImpureCommandError(
                 f"{name_of(self.command)} read {other[0]} in one run, and not in the next one, on unchanged states. "
                 "A command may run more than once and must read the same then: take time and ids from tx.now and "
                 "tx.new_id(), and everything else from its arguments."
             )
-        self.trace, self.group = trace, group
+        self.trace, self.broken, self.group = trace, tx.broken, group
         if other is None and group:
             self.error = None
             tx.abandon(decided=False)
             return False
-        self.trace, self.group = (), ()
+        self.trace, self.broken, self.group = (), {}, ()
         self._decided(tx)
         return True
 
@@ -195,21 +196,26 @@ def _in_utc(now: object) -> datetime:
 
 def _divergence(
     before: Sequence[Read],
-    wanted: tuple[Key, ...],
+    broken_before: Mapping[Key, Exception],
+    wanted_before: tuple[Key, ...],
     now: Sequence[Read],
-    tried: tuple[Key, ...],
+    broken: Mapping[Key, Exception],
+    wanted: tuple[Key, ...],
 ) -> Key | None:
     """What the run before has read or wanted and this one has not, although all that both have read is the same.
 
-    `tried` is what this one wanted to read, and was suspended, or got an error.
+    Of each run: what it read, what it could not read, and what it wanted to read when it was suspended.
     """
+    tried = {*wanted, *broken}
+    read = tried.union([key for key, _, _ in now])
+    if any(key in read and broken.get(key) is not error for key, error in broken_before.items()):
+        return None
     for index, (key, state, version) in enumerate(before):
         if index >= len(now) or now[index][0] != key:
             return None if key in tried else key
         if now[index][2] != version or (now[index][1] is not state and now[index][1] != state):
             return None
-    read = {key for key, _, _ in now}.union(tried)
-    return next((key for key in wanted if key not in read), None)
+    return next((key for key in wanted_before if key not in read), None)
 
 
 MAX_COUNT = 2**63 - 1

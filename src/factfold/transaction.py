@@ -137,7 +137,7 @@ class Transaction(Struct, eq=False):
     guessed: tuple[AnyStream, ...] = ()
     failed: Exception | None = None
     suspended: tuple[AnyStream, ...] = ()
-    broken: tuple[Key, ...] = ()
+    broken: dict[Key, Exception] = {}  # what could not be read, and why
 
     def __repr__(self) -> str:
         return "<Transaction>" if self._open else "<Transaction that is over>"
@@ -283,8 +283,8 @@ class Transaction(Struct, eq=False):
             boundary = self._overlay.boundary
             for key in self._views:
                 boundary[key] = None
-            if self.broken:
-                boundary.update(dict.fromkeys(self.broken))
+            for key in self.broken:
+                boundary[key] = None
         del self._overlay, self._views, self._by_stream  # views know their transaction: no garbage for the collector
 
     # -- inside ----------------------------------------------------------------------------------------------------
@@ -298,8 +298,8 @@ class Transaction(Struct, eq=False):
             reading = overlay.read(stream)
             if reading is None and self._may_guess(stream):
                 reading = overlay.guess(stream, self._origin.command)
-        except Exception:
-            self.broken = (*self.broken, *(each.key for each in together))  # the command rests on this, too
+        except Exception as error:
+            self.broken.update(dict.fromkeys([each.key for each in together], error))  # the command rests on this, too
             raise
         if reading is None or (overlay.assumes and not self._fits(stream)):
             self.suspended = (*self.guessed, *[each for each in together if each not in self.guessed])
