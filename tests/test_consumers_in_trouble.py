@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import contextlib
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from traceback import walk_stack
 from typing import Any
 
 import pytest
@@ -325,16 +328,29 @@ async def test_cancelling_who_runs_it_stops_it(storage: Storage) -> None:
         assert [status.state for status in await store.projections()] == ["stopped"]
 
 
-def test_ctrl_c_ends_what_runs_in_the_foreground(storage: Storage) -> None:
+def interrupt_by_signal() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
+def is_main_thread_waiting() -> bool:
+    """Whether it waits, and not only for another thread to start."""
+    stack = [frame.f_code for frame, _ in walk_stack(sys._current_frames()[threading.main_thread().ident or 0])]
+    return stack[0] is threading.Condition.wait.__code__ and threading.Thread.start.__code__ not in stack
+
+
+@pytest.mark.parametrize("interrupt", [interrupt_by_signal, _thread.interrupt_main], ids=["awake", "falling asleep"])
+def test_ctrl_c_ends_what_runs_in_the_foreground(storage: Storage, interrupt: Callable[[], None]) -> None:
+    """Also if it comes in the moment before the thread falls asleep: then it does not wake it."""
     projection = recording([])
     with Store(storage) as store:
         receipt = store.execute(deposit, "ann")
 
-        def interrupt() -> None:
+        def interrupt_when_running() -> None:
             store.wait_for(projection, receipt)
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            eventually(is_main_thread_waiting)
+            interrupt()
 
-        interrupting = start(interrupt)
+        interrupting = start(interrupt_when_running)
         with pytest.raises(KeyboardInterrupt):
             store.run(projection)
         interrupting.result()

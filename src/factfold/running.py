@@ -166,7 +166,7 @@ class Runner(ABC):
         for projection in crew.follow(inline.missing()):
             head = crew.log.head().position
             workers = crew.start([crew.consumption(projection, place, head)])
-            workers[0].ended.wait()
+            workers[0].wait()
             if projection in crew.follow(inline.missing()):  # nobody else was faster
                 raise_failed([worker.consumption for worker in workers])
                 crew.follow(inline.activate(projection, crew.inside))
@@ -178,7 +178,7 @@ class Runner(ABC):
             workers = self._run_all(consumers, until)
             try:
                 for worker in workers:
-                    worker.ended.wait()
+                    worker.wait()
             finally:
                 crew.leave(workers)
         except KeyboardInterrupt:

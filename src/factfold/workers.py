@@ -12,6 +12,7 @@ from factfold.consuming import Consumption
 from factfold.errands import Errands, Rest, run
 from factfold.errors import FactfoldError, StoreClosedError
 from factfold.handling import ENDS, AnyConsumer
+from factfold.hub import POLL
 from factfold.inline import InlineProjections
 from factfold.notices import warn
 from factfold.statuses import age_after
@@ -57,6 +58,11 @@ class Worker:
         """It ends after the handler that is being called."""
         self.consumption.stopping = True
         self._pump.cache.hub.wake()
+
+    def wait(self) -> None:
+        """Waits for its end, in steps: a signal that comes just before a thread falls asleep does not wake it."""
+        while not self.ended.wait(POLL):
+            pass
 
     def _run(self) -> None:
         consumption = self.consumption
