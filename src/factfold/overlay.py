@@ -49,7 +49,8 @@ class Reading(Struct, eq=False, gc=False):
     """A fold's state at some point of the batch.
 
     `applied` counts the events of the batch in this stream that the fold has been shown; `last` is the number of the
-    last of them that it looks at, 0 if none. `under` is what the batch below ended with, where there is one.
+    last of them that it looks at, 0 if none. `under` is what the batch below ended with, where there is one. Of what
+    could not be folded there is no reading: by its error's traceback that would be a cycle, which no collector sees.
     """
 
     folded: Folded
@@ -100,11 +101,9 @@ class Overlay(Struct, eq=False):
             folded = self._cache.get(key)
             if folded is None:
                 return None
-            reading = self._readings[key] = Reading(folded, folded.state, 0, 0)
             if folded.error is not None:
                 raise folded.error
-        elif reading.folded.error is not None:
-            raise reading.folded.error
+            reading = self._readings[key] = Reading(folded, folded.state, 0, 0)
         if (appended := self._appended.get(stream.id)) is not None and reading.applied < len(appended):
             reading = self._readings[key] = _shown(reading, appended, stream.fold, stream.suffix)
         return reading
