@@ -384,7 +384,8 @@ def test_pinning_what_is_not_there_does_nothing() -> None:
 def test_a_failure_to_fold_is_forgotten_when_nobody_needs_it_any_more() -> None:
     log = Log()
     cache = made(log, COUNT)
-    failed = Fetched(ANN, accounts.fold, Folded(None, 0, LookupError()), 0, EMPTY)
+    failed = Fetched(ANN, accounts.fold, Folded(None, 0), 0, EMPTY)
+    failed.folded.fail(LookupError())
     assert cache.install(failed)
     cache.pin(ANN, "owner")
 

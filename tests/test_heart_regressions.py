@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
@@ -567,6 +568,34 @@ def test_an_error_of_a_fold_is_not_kept_for_others_when_nobody_waits_for_it_any_
 
     failing.clear()
     assert heart.execute(state(moody("x"))) == 1
+
+
+# -- What is raised ----------------------------------------------------------------------------------------------------
+
+
+def frames_of(job: Job) -> list[str]:
+    with pytest.raises((BrokenError, StoreUnavailableError)) as caught:
+        job.receipt()
+    return [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["a fold", "the storage"])
+def test_callers_who_get_the_same_error_get_their_own_traceback(
+    memory: Memory, heart: DrivenHeart, broken: bool
+) -> None:
+    strangers_append(memory, "box:x", Blue(1))
+    callers = [heart.submit(state(blues_after_reds("x"))) for _ in range(16)]
+    heart.step_until(lambda: bool(heart.flights))
+    if not broken:
+        heart.fail_load(heart.flights[0])
+    finish(heart, *callers)
+
+    errors = {job.error for job in callers}
+    first, *others = [frames_of(job) for job in callers]
+
+    assert len(errors) == 1
+    assert ("blues_after_reds" in first) == broken
+    assert others == [first] * 15
 
 
 # -- The lock ----------------------------------------------------------------------------------------------------------

@@ -37,15 +37,19 @@ TAIL_EVENT_BYTES = 16 * 1024
 class Folded:
     """A fold's state of one stream, and the version of the last event that it looks at.
 
-    Where folding failed there is no state, but the error, which whoever reads it gets.
+    Where folding failed there is no state, but the error and its traceback, which whoever reads it gets.
     """
 
-    __slots__ = ("error", "state", "version")
+    __slots__ = ("error", "state", "traceback", "version")
 
-    def __init__(self, state: object, version: int, error: Exception | None = None) -> None:
+    def __init__(self, state: object, version: int) -> None:
         self.state = state
         self.version = version
-        self.error = error
+        self.error: Exception | None = None
+
+    def fail(self, error: Exception) -> None:
+        """It cannot be folded any further."""
+        self.error, self.traceback = error, error.__traceback__
 
 
 class Slot(Struct, eq=False):

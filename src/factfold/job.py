@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from datetime import UTC, datetime
 from enum import Enum
+from types import TracebackType
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -51,7 +52,7 @@ class Job(Struct, eq=False):
     Attributes:
         turn: what its caller has to do next.
         left: its caller has gone; nobody waits for the answer.
-        result, error: what the last run gave.
+        result, error: what the last run gave; others may be given the same error, so `traceback` is this job's.
         events: what the last run appended; `stored` are the same events as they stand in the log.
         reads: what the last run read, if it appended something.
         missing: what the last run read and was not loaded.
@@ -74,6 +75,7 @@ class Job(Struct, eq=False):
     left: bool = False
     result: object = None
     error: BaseException | None = None
+    traceback: TracebackType | None = None
     events: Sequence[Pending] = ()
     reads: tuple[Key, ...] = ()
     stored: Sequence[StoredEvent] = ()
@@ -126,15 +128,19 @@ class Job(Struct, eq=False):
         except KeyboardInterrupt as error:
             if interrupts(self):
                 raise
-            self.error = error
+            self.fail(error)
             self._decided(tx)  # nothing that the run read, or did not read, changes that
             return True
         except BaseException as error:
-            self.error = error
+            self.fail(error)
         if tx.suspended or self.group:
             return self._suspended(tx)
         self._decided(tx)
         return True
+
+    def fail(self, error: BaseException) -> None:
+        """Has this raised where the job's caller waits."""
+        self.error, self.traceback = error, error.__traceback__
 
     def receipt(self) -> Receipt[Any]:
         """The outcome, once the turn is DONE: its result is what the command returned.
@@ -143,9 +149,9 @@ class Job(Struct, eq=False):
         """
         if self.error is not None:
             try:
-                raise self.error
+                raise self.error.with_traceback(self.traceback)
             finally:
-                del self.error  # an exception that is kept keeps all its frames
+                del self.error, self.traceback  # an exception that is kept keeps all its frames
         stored, events = self.stored, self.events
         if events and events[0].stored is not events[0].data:
             opened = [pending.data for pending in events]
@@ -156,9 +162,9 @@ class Job(Struct, eq=False):
 
     def _decided(self, tx: Transaction) -> None:
         if tx.failed is not None:
-            self.error = tx.failed
-        elif self.error is None:
-            self.error = refusal_of_result(self.command, self.result)
+            self.fail(tx.failed)
+        elif self.error is None and (refusal := refusal_of_result(self.command, self.result)) is not None:
+            self.fail(refusal)
         if self.error is None:
             self.events, self.reads = tx.complete()
         else:
@@ -170,11 +176,7 @@ class Job(Struct, eq=False):
         trace, group = tx.trace(), tuple([stream.key for stream in tx.suspended])
         other = _divergence(self.trace, self.broken, self.group, trace, tx.broken, group)
         if other is not None:
-            self.error = ImpureCommandError(
-                f"{name_of(self.command)} read {other[0]} in one run, and not in the next one, on unchanged states. "
-                "A command may run more than once and must read the same then: take time and ids from tx.now and "
-                "tx.new_id(), and everything else from its arguments."
-            )
+            self.fail(_impure(self.command, other))
         self.trace, self.broken, self.group = trace, tx.broken, group
         if other is None and group:
             self.error = None
@@ -183,6 +185,14 @@ class Job(Struct, eq=False):
         self.trace, self.broken, self.group = (), {}, ()
         self._decided(tx)
         return True
+
+
+def _impure(command: Callable[..., object], key: Key) -> ImpureCommandError:
+    return ImpureCommandError(
+        f"{name_of(command)} read {key[0]} in one run, and not in the next one, on unchanged states. A command may run "
+        "more than once and must read the same then: take time and ids from tx.now and tx.new_id(), and everything "
+        "else from its arguments."
+    )
 
 
 def _in_utc(now: object) -> datetime:

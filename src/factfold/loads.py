@@ -107,7 +107,7 @@ class Loading:
                 folded.state = fold.advance(folded.state, decode(fold, stored, stream.id), stream.suffix)
             except Exception as error:
                 error.add_note(f"while {fold.name} folded {stream.id}, version {self._reached}, at {stored.position}")
-                folded.error = error
+                folded.fail(error)
                 self.complete = True
                 return
             folded.version = self._reached

@@ -102,7 +102,7 @@ class Overlay(Struct, eq=False):
             if folded is None:
                 return None
             if folded.error is not None:
-                raise folded.error
+                raise folded.error.with_traceback(folded.traceback)
             reading = self._readings[key] = Reading(folded, folded.state, 0, 0)
         if (appended := self._appended.get(stream.id)) is not None and reading.applied < len(appended):
             reading = self._readings[key] = _shown(reading, appended, stream.fold, stream.suffix)

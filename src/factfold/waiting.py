@@ -183,15 +183,15 @@ class Waiting:
                 if job.turn is not DONE:
                     answered += 1
                     if error is not None:
-                        job.error = error
+                        job.fail(error)
                     job.turn = DONE
                     notify(job)
                 if job.pins:
                     self._unpin(job)
         self.counters.commands += answered
 
-    def _end(self, job: Job, error: BaseException | None) -> None:
-        job.error = error
+    def _end(self, job: Job, error: BaseException) -> None:
+        job.fail(error)
         job.turn = DONE
         self._notify(job)
 
