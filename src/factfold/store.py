@@ -10,10 +10,10 @@ from datetime import datetime
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Never, ParamSpec, Self, TypeVar, cast
-from weakref import WeakSet, WeakValueDictionary
 
 from factfold.batch import Heart
 from factfold.codec import Transform
+from factfold.connections import Connections
 from factfold.errors import FactfoldError, StoreClosedError
 from factfold.job import DONE, LEADING, LOADING, WAITING, Job, refuse_inside_command
 from factfold.observing import Observer
@@ -29,7 +29,7 @@ from factfold.settings import Settings, do_nothing, read_to_save, read_version, 
 from factfold.snapshots import PLACE, Snapshot, codec_of, last_page
 from factfold.stats import Stats
 from factfold.storage import _fork
-from factfold.storage.base import Capabilities, Engine, Log, Storage
+from factfold.storage.base import Capabilities, Log, Storage
 from factfold.streams import Stream
 from factfold.subscriptions import Pump
 from factfold.transaction import Transaction
@@ -84,7 +84,7 @@ class Store(Reader, Runner):
         observer: Observer | None = None,
     ) -> None:
         self._settings = Settings.checked(storage, namespace, cache_size, retry, clock, transform, inline, observer)
-        self._connections = _Connections(self._settings.storage)
+        self._connections: Connections[Store] = Connections(self._settings.storage)
         self._owner = True
         self._begin()
         _fork.register(self)
@@ -466,62 +466,3 @@ def _notify(job: Job) -> None:
     if job.turn is not WAITING and job.wake is not None:
         wake, job.wake = job.wake, None
         wake()
-
-
-class _Connections:
-    """An engine that sibling stores share, opened at the first use. It keeps none of them alive."""
-
-    def __init__(self, storage: Storage) -> None:
-        self._storage = storage
-        self._engine: Engine | None = None
-        self._sharing: WeakSet[Store] = WeakSet()
-        self._by_namespace: WeakValueDictionary[str, Store] = WeakValueDictionary()
-        self._closed = False
-        self._lock = threading.Lock()
-        _fork.register(self)
-
-    def engine(self) -> Engine:
-        with self._lock:
-            if self._closed:
-                raise StoreClosedError(f"The store on {self._storage.name} is closed: open another one")
-            if self._engine is None:
-                self._engine = self._storage.open()
-            return self._engine
-
-    def of(self, namespace: str) -> Store | None:
-        """The open store of a namespace, if there is one."""
-        with self._lock:
-            return self._by_namespace.get(namespace)
-
-    def share(self, store: Store, namespace: str) -> Store:
-        """Notes a store, which has to be closed before the engine is. Gives the one that was faster, if one was."""
-        with self._lock:
-            self._sharing.add(store)
-            return self._by_namespace.setdefault(namespace, store)
-
-    def leave(self, store: Store, namespace: str) -> None:
-        """The store is being closed: whoever asks for its namespace gets another one."""
-        with self._lock:
-            if self._by_namespace.get(namespace) is store:
-                del self._by_namespace[namespace]
-
-    def sharing(self) -> list[Store]:
-        """The stores that somebody still has."""
-        with self._lock:
-            return list(self._sharing)
-
-    def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            if self._engine is not None:
-                self._engine.close()
-
-    def before_fork(self) -> None:
-        """Nothing to do: the engine sees to its connections."""
-
-    def after_fork_in_parent(self) -> None:
-        """Nothing to do."""
-
-    def after_fork_in_child(self) -> None:
-        """A lock that another thread held stays locked in the child."""
-        self._lock = threading.Lock()
