@@ -191,6 +191,19 @@ def test_a_newer_schema_is_refused(direct: Postgres, schema: Schema) -> None:
         direct.open()
 
 
+def test_a_process_whose_schema_was_migrated_by_a_newer_factfold_is_told(direct: Postgres, schema: Schema) -> None:
+    """A migration drops the functions that it replaces: who does not know of the new ones must not write."""
+    with Store(direct) as store:
+        store.execute(deposit, "ann", 1)
+        schema.run("ALTER FUNCTION {}.append RENAME TO append_of_tomorrow")
+        schema.run("INSERT INTO {}.migrations (version) VALUES (%s)", VERSION + 1)
+        with pytest.raises(StorageFormatError, match="function of the schema is missing.*newer factfold may have"):
+            store.execute(deposit, "ann", 1)
+        assert store.state(accounts("ann")).balance == 1
+    with pytest.raises(StorageFormatError, match="Use a newer factfold"):
+        direct.open()
+
+
 def test_a_schema_that_is_dropped_meanwhile_is_told(direct: Postgres, schema: Schema) -> None:
     with opened(direct) as log:
         append = appending([new("a:1")], log.head())

@@ -50,8 +50,9 @@ def meaning(error: ServerError, name: str) -> FactfoldError:
         )
     if error.state in _ABSENT:
         return StorageFormatError(
-            f"{name}: a table or function of the schema is missing ({said}). It was dropped, or changed by something "
-            "else than factfold. Restore it, or open the store again."
+            f"{name}: a table or function of the schema is missing, nothing was done ({said}). A newer factfold may "
+            "have migrated the schema since this store was opened, or it was dropped. Open the store again: that "
+            "tells, and makes a schema that is gone anew."
         )
     if error.state in _PREPARED:
         return StorageError(
