@@ -142,6 +142,24 @@ def test_what_lost_its_state_in_the_batch_before_is_not_taken_for_empty(memory: 
         assert narrow.states == [((7, 2),)]
 
 
+def test_what_was_evicted_since_it_was_read_ahead_is_not_taken_for_empty(memory: Memory) -> None:
+    """Whoever had it loaded needs it no more when the batch before is answered."""
+    strangers_append(memory, "box:y", Red(7))
+    narrow_first = look(red_boxes("y"), boxes("y"))
+    with Limits(ahead=True).apply():
+        heart = DrivenHeart(memory, cache_size=0)
+        first = heart.submit(Command(1, boxes("x"), looks=(boxes("y"), boxes("x"))))
+        heart.step_until(lambda: isinstance(heart.request, Append))
+        (second,) = decide_ahead(heart, look(boxes("y")))
+        finish(heart, first)
+    assert not heart.heart.cache.slots
+    with Limits(ahead=True, guesses=True).apply():
+        third = heart.submit(narrow_first)
+
+        assert finish(heart, second, third) == [((7,),), ((7,), (7,))]
+        assert narrow_first.states == [((7,), (7,))]
+
+
 def test_who_is_left_of_a_batch_that_was_lost_is_answered_by_the_log(memory: Memory) -> None:
     """The append did not happen, and who wanted it leaves for a load. Nothing was heard of what others have written."""
     with Limits(guesses=True).apply():

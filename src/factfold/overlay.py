@@ -254,6 +254,7 @@ class Overlay(Struct, eq=False):
                 continue
             if slot is None or slot.folds.get(fold) is not reading.folded:
                 return
+        self._dropped.update([stream for stream, _ in self._readings])  # they may be evicted before more is decided
         self.below = None
 
 
