@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks import (
+    breadth,
     delivery,
     imports,
     memory,
@@ -27,6 +28,7 @@ from benchmarks.table import show
 GROUPS: Mapping[str, Callable[[Budget, Path | None], list[Row]]] = {
     "imports": imports.rows,
     "memory": memory.rows,
+    "breadth": breadth.rows,
     "writing": writing.rows,
     "processes": processes.rows,
     "reading": reading.rows,

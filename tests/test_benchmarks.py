@@ -10,7 +10,19 @@ from statistics import median
 import pytest
 
 from benchmarks import __main__ as command_line
-from benchmarks import bare, delivery, harness, imports, memory, postgres, processes, reading, snapshots, writing
+from benchmarks import (
+    bare,
+    breadth,
+    delivery,
+    harness,
+    imports,
+    memory,
+    postgres,
+    processes,
+    reading,
+    snapshots,
+    writing,
+)
 from benchmarks.bank import accounts, audit, deposit, fund, names, total, transfer
 from benchmarks.harness import TINY, Budget, Measured, Row, WrongDataError
 from factfold import Store
@@ -20,6 +32,7 @@ from factfold.storage.sqlite import SQLite
 GROUPS = {
     "imports": imports,
     "memory": memory,
+    "breadth": breadth,
     "writing": writing,
     "processes": processes,
     "reading": reading,

@@ -457,6 +457,9 @@ def test_what_was_cut_at_different_heads_goes_on_apart(
     heart.perform_load(heart.flights[0])
     heart.deliver_load(heart.flights[0])
 
+    while heart.ask():
+        pass
+    assert [flight.task.keys for flight in heart.flights] == [[boxes(id).key] for id in "xy"]
     restore_backup(memory, 3)
     strangers_append(memory, "box:y", Blue(7), Blue(8), Blue(9))
     finish(heart, *readers)
@@ -465,6 +468,25 @@ def test_what_was_cut_at_different_heads_goes_on_apart(
         with pytest.raises(LogDivergedError):
             reader.receipt()
     assert [heart.execute(state(boxes(id))) for id in "xy"] == [(1, 2, 3), (7, 8, 9)]
+
+
+def test_nobody_loads_what_nobody_waits_for_any_more(heart: DrivenHeart) -> None:
+    left, stays = [heart.submit(state(boxes(id))) for id in "xy"]
+    heart.step_until(lambda: {left.turn, stays.turn} == {Turn.LOADING})
+
+    heart.leave(left)
+
+    assert list(heart.heart.missing.loadings) == [boxes("y").key]
+    finish(heart, stays)
+
+
+def test_what_an_interrupted_leader_had_begun_to_note_is_not_waited_for(heart: DrivenHeart) -> None:
+    reader = heart.submit(state(boxes("x")))
+    reader.miss(boxes("y").key)
+
+    finish(heart, reader)
+
+    assert reader.receipt().result == ()
 
 
 # -- Loads that come too late ------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ class Deciding(Waiting):
     def _run(self, batch: Batch, job: Job) -> None:
         tx = Transaction(batch.overlay, job)
         decided = job.run(tx, self._interrupts)
-        for stream in tx.guessed:
+        for stream in tx.guessed or ():
             if decided and job.events:
                 self.guesses.used(job.command, stream.fold)
                 self.counters.guesses += 1
@@ -115,7 +115,7 @@ class Deciding(Waiting):
         if not decided:
             missing = tuple([stream for stream in tx.suspended if not self.cache.holds(stream.key)])
             with self._guard:
-                job.missing = frozenset()  # an interrupted leader may have left something
+                self.missing.leave(job)  # an interrupted leader may have left something
                 if job.misses >= MAX_MISSES or not missing:  # the latter: this batch takes for empty what is loaded
                     self._starved.append((job, missing))
                 else:

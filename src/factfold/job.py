@@ -55,7 +55,7 @@ class Job(Struct, eq=False):
         result, error: what the last run gave; others may be given the same error, so `traceback` is this job's.
         events: what the last run appended; `stored` are the same events as they stand in the log.
         reads: what the last run read, if it appended something.
-        missing: what the last run read and was not loaded.
+        missing: what the last run read and is not loaded yet.
         misses: how often what was loaded for it came too late.
         pins: the streams that are kept in the cache for it.
         time, ids: what all its runs get.
@@ -81,8 +81,8 @@ class Job(Struct, eq=False):
     stored: Sequence[StoredEvent] = ()
     attempts: int = 0
     misses: int = 0
-    missing: frozenset[Key] = frozenset()
-    pins: frozenset[str] = frozenset()
+    missing: set[Key] | None = None
+    pins: list[str] | None = None
     wake: Callable[[], object] | None = None
     waiter: Waiter | None = None
     time: datetime | None = None
@@ -116,6 +116,12 @@ class Job(Struct, eq=False):
         while len(self.ids) <= index:
             self.ids = (*self.ids, uuid7())
         return self.ids[index]
+
+    def miss(self, key: Key) -> None:
+        """Waits for this to be loaded."""
+        if self.missing is None:
+            self.missing = set()
+        self.missing.add(key)
 
     def run(self, tx: Transaction, interrupts: Callable[[Job], bool]) -> bool:
         """Runs the command. True: it completed or raised. False: it read something that has to be loaded first.

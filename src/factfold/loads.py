@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from factfold.cache import AnyStream, Decode, Fetched, Folded, Key
 from factfold.job import Job
@@ -130,6 +130,18 @@ class Loading:
         return Snapshot(self.stream, folded.state, folded.version, self._last.position, self._last.id)
 
 
+def _together(waiting: Iterable[Loading], generation: int) -> list[Loading]:
+    """The first ones that have come to the same head."""
+    found: list[Loading] = []
+    for loading in waiting:
+        loading.go_on(generation)
+        if not found or loading.head == found[0].head:
+            found.append(loading)
+            if len(found) == MAX_SELECTIONS:
+                break
+    return found
+
+
 class LoadTask:
     """One request to the storage for several of them, and its answer. `loader` is the job whose caller sends it.
 
@@ -150,9 +162,9 @@ class LoadTask:
         "to_save",
     )
 
-    def __init__(self, waiting: Sequence[Loading], after: Head | None, generation: int, loader: Job | None) -> None:
-        head = waiting[0].head
-        self.loadings = [loading for loading in waiting if loading.head == head][:MAX_SELECTIONS]
+    def __init__(self, waiting: Iterable[Loading], after: Head | None, generation: int, loader: Job | None) -> None:
+        self.loadings = _together(waiting, generation)
+        head = self.loadings[0].head
         self.loader = loader
         self.generation = generation
         self.loaded: Loaded | None = None

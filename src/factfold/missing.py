@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import chain
 
 from factfold.cache import AnyStream, Key
 from factfold.job import LOADING, Job
@@ -19,16 +20,23 @@ class Missing:
     def wait(self, job: Job, streams: Iterable[AnyStream]) -> None:
         """A job waits for these."""
         for stream in streams:
-            job.missing |= {stream.key}
+            job.miss(stream.key)
             self.loadings.setdefault(stream.key, Loading(stream)).jobs.append(job)
 
-    def leave(self, job: Job) -> list[LoadTask]:
+    def leave(self, job: Job) -> Collection[LoadTask]:
         """A job waits no more. Gives the loads that its caller was making: somebody else has to."""
-        for loading in list(self.loadings.values()):
+        tasks: set[LoadTask] = set()
+        for key in job.missing or ():
+            loading = self.loadings.get(key)
+            if loading is None:
+                continue
             loading.jobs = [each for each in loading.jobs if each is not job]
-            if not loading.jobs and loading.task is None:
-                del self.loadings[loading.key]
-        return [task for task in {loading.task for loading in self.loadings.values()} if task and task.loader is job]
+            if loading.task is not None and loading.task.loader is job:
+                tasks.add(loading.task)
+            elif loading.task is None and not loading.jobs:
+                del self.loadings[key]
+        job.missing = None
+        return tasks
 
     def clear(self) -> list[Job]:
         """Nothing is loaded any more. Gives those who wait."""
@@ -40,16 +48,13 @@ class Missing:
 
     def next(self, job: Job | None, after: Head | None, generation: int) -> LoadTask | None:
         """What to load next: of what this job misses (of what any job misses), that which nobody loads yet."""
-        waiting = self._idle(self.loadings if job is None else job.missing)
-        if not waiting:
-            return None
-        for loading in waiting:
-            loading.go_on(generation)
-        return LoadTask(waiting, after, generation, job)
+        waiting = self._idle(self.loadings if job is None else job.missing or ())
+        first = next(waiting, None)
+        return None if first is None else LoadTask(chain((first,), waiting), after, generation, job)
 
     def can_load(self, job: Job) -> bool:
         """Whether `next` would give this job something."""
-        return bool(self._idle(job.missing))
+        return next(self._idle(job.missing or ()), None) is not None
 
     def next_loader(self) -> Job | None:
         """A job that waits for a load which nobody makes."""
@@ -76,9 +81,9 @@ class Missing:
             jobs += loading.jobs
             loading.jobs = [job for job in loading.jobs if job.turn is LOADING]
             for job in loading.jobs:
-                job.missing |= {loading.key}
+                job.miss(loading.key)
         self.landed(task)
         return jobs
 
-    def _idle(self, keys: Iterable[Key]) -> list[Loading]:
-        return [found for key in keys if (found := self.loadings.get(key)) is not None and found.task is None]
+    def _idle(self, keys: Iterable[Key]) -> Iterator[Loading]:
+        return (found for key in keys if (found := self.loadings.get(key)) is not None and found.task is None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from datetime import datetime
+from itertools import islice
 from typing import Any, Concatenate, Generic, Never, ParamSpec, Protocol, TypeAlias, TypeVar, cast, overload
 from uuid import UUID
 
@@ -104,6 +105,9 @@ class View(Struct, Generic[S_co, E_contra], eq=False):
 
 AnyView = View[object, E]
 
+Change: TypeAlias = "tuple[View[object, Never], object, int, object]"
+"""A view, and its state, the number of the last event and the shown state, as they were before an event."""
+
 Read: TypeAlias = tuple[Key, object, "int | None"]
 """What a run read, the state that it found, and the version, where that is known."""
 
@@ -129,12 +133,13 @@ class Transaction(Struct, eq=False):
     _by_stream: dict[str, View[object, Never]] = {}
     _events: list[Pending] = []
     _appended: dict[str, list[Pending]] = {}
+    _changes: list[Change] | None = None  # of views, since the innermost `call` began
     _bytes: int = 0
     _ids: int = 0
     _open: bool = True
     _loaded: bool = False  # whether a stream was read that is loaded
     _assumes: bool = False  # whether one was that is taken for empty
-    guessed: tuple[AnyStream, ...] = ()
+    guessed: list[AnyStream] | None = None
     failed: Exception | None = None
     suspended: tuple[AnyStream, ...] = ()
     broken: dict[Key, Exception] = {}  # what could not be read, and why
@@ -226,17 +231,22 @@ class Transaction(Struct, eq=False):
         """Runs another command inside this one and returns its result. If it raises, what it appended is undone."""
         if not self._open:
             raise _over()
-        events = len(self._events)
-        states = [(view, view._state, view._last, view._shown) for view in self._views.values()]
         check_command(command)
+        events, views = len(self._events), len(self._views)
+        changes: list[Change] = []
+        around, self._changes = self._changes, changes
         try:
             result = command(self, *args, **kwargs)
             if (refusal := refusal_of_result(command, result)) is not None:
                 raise refusal
-            return result
         except BaseException:
-            self._undo(events, states)
+            self._undo(events, views, changes)
             raise
+        finally:
+            self._changes = around
+        if around is not None:
+            around += changes
+        return result
 
     # -- for the batch ---------------------------------------------------------------------------------------------
 
@@ -302,7 +312,8 @@ class Transaction(Struct, eq=False):
             self.broken.update(dict.fromkeys([each.key for each in together], error))  # the command rests on this, too
             raise
         if reading is None or (overlay.assumes and not self._fits(stream)):
-            self.suspended = (*self.guessed, *[each for each in together if each not in self.guessed])
+            wanted = {each.key: each for each in (*(self.guessed or ()), *together)}
+            self.suspended = tuple(wanted.values())
             raise Suspension
         by_stream = self._by_stream
         state, show = reading.state, stream.fold.show
@@ -325,7 +336,9 @@ class Transaction(Struct, eq=False):
         them are: a run must not see both, which may never have been true together. The library's own are not seen.
         """
         if self._overlay.is_guessed(stream.id):
-            self.guessed = (*self.guessed, stream)
+            if self.guessed is None:
+                self.guessed = []
+            self.guessed.append(stream)
             self._assumes = self._assumes or not _is_system(stream)
         elif not _is_system(stream):
             self._loaded = True
@@ -344,6 +357,8 @@ class Transaction(Struct, eq=False):
         try:
             twin = pending.twin_for(fold)
             if twin is not None:
+                if self._changes is not None:
+                    self._changes.append((view, view._state, view._last, view._shown))
                 view._state = state = fold.evolve(view._state, twin, stream.suffix)
                 view._last = number
                 view._shown = state if fold.show is None else fold.show(state)
@@ -385,8 +400,8 @@ class Transaction(Struct, eq=False):
                     self._show(shown, pending, len(appended))
                     shown = shown._other
 
-    def _undo(self, events: int, states: list[tuple[View[object, Never], object, int, object]]) -> None:
-        """Goes back to when there were so many events and these views, all of them as they were then."""
+    def _undo(self, events: int, views: int, changes: Sequence[Change]) -> None:
+        """Goes back to when there were so many events and views, before these changes."""
         for pending in reversed(self._events[events:]):
             for stream in pending.streams:
                 appended = self._appended.get(stream)
@@ -397,9 +412,9 @@ class Transaction(Struct, eq=False):
                     del self._appended[stream]
             self._bytes -= len(pending.stored)
         del self._events[events:]
-        for view, state, last, shown in states:
+        for view, state, last, shown in reversed(changes):
             view._state, view._last, view._shown = state, last, shown
-        for view in list(self._views.values())[len(states) :]:
+        for view in islice(reversed(self._views.values()), len(self._views) - views):
             state, show = view._reading.state, view._stream.fold.show
             view._state, view._last, view._shown = state, 0, state if show is None else show(state)
             self._catch_up(view)

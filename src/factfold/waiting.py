@@ -92,7 +92,8 @@ class Waiting:
                 self.snapshots.used += loading.used
                 self.snapshots.refused += loading.refused
                 for job in loading.jobs:
-                    job.missing -= {loading.key}
+                    if job.missing:
+                        job.missing.discard(loading.key)
                     if not job.missing and job.turn is LOADING and not job.left:
                         self.submit(job)
                         self._notify(job)
@@ -166,7 +167,9 @@ class Waiting:
                 self.guesses.loaded(job.command, fetched.fold, empty=fetched.version == 0)
                 if installed:
                     self.cache.pin(loading.stream.id, job)
-                    job.pins |= {loading.stream.id}
+                    if job.pins is None:
+                        job.pins = []
+                    job.pins.append(loading.stream.id)
                 else:
                     job.misses += 1
 
@@ -196,6 +199,6 @@ class Waiting:
         self._notify(job)
 
     def _unpin(self, job: Job) -> None:
-        for stream in job.pins:
+        for stream in job.pins or ():
             self.cache.unpin(stream, job)
-        job.pins = frozenset()
+        job.pins = None
