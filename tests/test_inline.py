@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,8 @@ from factfold import (
     InlineProjectionsError,
     Projection,
     ProjectionContext,
+    ReadModel,
+    RecordedEvent,
     Store,
     Transaction,
     UnsupportedError,
@@ -23,7 +25,7 @@ from factfold import (
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from factfold.storage.sqlite import SQLite
-from tests.ledger import Deposited, accounts, deposit, transfer
+from tests.ledger import Deposited, accounts, deposit, open_account, transfer
 from tests.looping import store_of
 from tests.racing import eventually, race, start
 from tests.read_models import SQL_ENGINES, balances, balances_in, folded, placed, raise_at, status_of
@@ -90,6 +92,31 @@ def sums(version: int = 1) -> Projection:
         """Keeps nothing."""
 
     return projection
+
+
+def test_a_handler_of_batches_is_not_called_for_what_is_not_for_it(storage: Storage, flavour: str) -> None:
+    """Neither when it begins, behind a log that has nothing for it, nor by appends that have nothing."""
+    seen: list[list[int]] = []
+    projection = Projection("batches", tables=())
+    if flavour == "threads":
+
+        @projection.on_batch
+        def _(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[object]) -> None:
+            seen.append([recorded.position for recorded in events])
+    else:
+
+        @projection.on_batch
+        async def _(events: Sequence[RecordedEvent[Deposited]], model: ReadModel[object]) -> None:
+            seen.append([recorded.position for recorded in events])
+
+    with Store(storage) as plain:
+        plain.execute(open_account, "ann", "Ann")
+    with store_of(flavour, storage, inline=[projection]) as store:
+        store.execute(open_account, "bob", "Bob")
+        assert seen == []
+        store.execute(deposit, "bob", 1)
+        store.execute(deposit, "ann", 1)
+    assert seen == [[3], [4]]
 
 
 def test_what_a_handler_refuses_is_refused_and_its_neighbours_are_not(storage: Storage, flavour: str) -> None:

@@ -215,6 +215,8 @@ class Projection(Consumer[ProjectionContext[object]]):
     def work(self, events: Sequence[RecordedEvent[object]], place: Place) -> object:
         """Has events handled, in order, in the read model's database. Raises HandlerFailedError, DefinitionError."""
         self._check_connection(place.connection)
+        if not events:
+            return None  # a handler of batches can count on having one
         inside = inside_command.set(True)
         try:
             returned = super().work(events, place) if self._batch is None else self._work_at_once(events, place)
