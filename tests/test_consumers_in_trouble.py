@@ -97,6 +97,22 @@ def test_who_waits_for_a_projection_that_has_stopped_is_told(storage: Storage, s
     assert not store.health().ok
 
 
+def test_who_waits_hears_of_what_another_process_has_done(storage: Storage, store: Store, flavour: str) -> None:
+    """What has stopped here, for a reason of this process, goes on there, and is waited for as if it had never been."""
+    projection = recording([], hook=Poison(1), retry=Retry(max_attempts=1), flavour=flavour)
+    store.start(projection)
+    receipt = store.execute(deposit, "ann")
+    eventually(lambda: status_of(store, projection).state == "failed")
+    go_on = threading.Event()
+    with Store(storage) as other:
+        other.start(recording([], hook=lambda event, recorded: go_on.wait(20)))
+        eventually(lambda: status_of(other, projection).state == "catching up")
+        with pytest.raises(TimeoutError, match="has not come to position 1"):
+            store.wait_for(projection, receipt, timeout=0.05)
+        go_on.set()
+        store.wait_for(projection, receipt)
+
+
 def test_a_poisoned_event_does_not_block_another_projection(store: Store, flavour: str) -> None:
     seen: list[int] = []
     bad = recording([], "bad", hook=Poison(2), retry=QUICK, flavour=flavour)

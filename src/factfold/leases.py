@@ -48,8 +48,7 @@ class Lease:
 
     def claim(self) -> Errands[float]:
         """Takes it, if it is free. Says in how many seconds it may be, if it is not; 0 when it was taken."""
-        found: Sequence[Entry] = yield ReadEntries(LEASES, _just_below(self._key), 1)
-        there = found[0] if found and found[0].key == self._key else None
+        there = yield from _lease_of(self._key)
         if there is not None and not self._is_mine(there.value) and not self._is_over(there):
             self._held = None
             return min(seconds_of(there.value) - there.age, self._seen.until - self._clock()) + SLACK
@@ -96,6 +95,17 @@ class Lease:
 
     def _is_mine(self, value: bytes) -> bool:
         return value.startswith(self.owner.encode())
+
+
+def owner_of(key: str) -> Errands[str]:
+    """Who holds the lease on a consumer, by the storage's clock; "" when nobody does."""
+    there = yield from _lease_of(key)
+    return "" if there is None or is_over(there) else there.value.decode().partition(" ")[0]
+
+
+def _lease_of(key: str) -> Errands[Entry | None]:
+    found: Sequence[Entry] = yield ReadEntries(LEASES, _just_below(key), 1)
+    return found[0] if found and found[0].key == key else None
 
 
 def seconds_of(value: bytes) -> float:

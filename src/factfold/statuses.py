@@ -30,7 +30,7 @@ from factfold.errors import ConsumerStoppedError
 from factfold.events import RecordedEvent
 from factfold.handling import AnyConsumer
 from factfold.hub import Decoder
-from factfold.leases import is_over
+from factfold.leases import is_over, owner_of
 from factfold.requests import AskHead
 from factfold.storage.base import Entry, Head, LogPage, Put, StoredEvent, Swap
 
@@ -174,13 +174,8 @@ def age_after(position: int, head: int) -> Errands[float]:
 def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> Errands[bool]:
     """Whether a consumer has done everything up to a position. Raises ConsumerStoppedError when it never will."""
     key, label = consumer.key, consumer.label
-    if local is not None:
-        if local.position >= position:
-            return True
-        if isinstance(local.error, ConsumerStoppedError):
-            raise ConsumerStoppedError(label, local.position, local.error.reason) from local.error
-        if local.error is not None:
-            raise ConsumerStoppedError(label, local.position, f"{local.error}") from local.error
+    if local is not None and local.position >= position:
+        return True
     values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
     if key in values:
         checkpoint = Checkpoint.decode(values[key])
@@ -191,6 +186,10 @@ def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> 
         runs = local is not None and local.state not in ("stopped", "superseded")  # and so it tries again
         if checkpoint.course == "failed" and checkpoint.failure is not None and not runs:
             raise ConsumerStoppedError(label, checkpoint.position, checkpoint.failure.reason)
+    error = None if local is None else local.error
+    if local is not None and error is not None and (yield from owner_of(key)) in ("", local.lease.owner):
+        reason = error.reason if isinstance(error, ConsumerStoppedError) else f"{error}"
+        raise ConsumerStoppedError(label, local.position, reason) from error
     if consumer.kind == "projection":
         serving = yield from serving_version(consumer.name)
         if serving > consumer.version:
