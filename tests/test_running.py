@@ -202,6 +202,15 @@ def test_waiting_is_over_only_when_the_event_was_handled(store: Store, rival: St
         assert len(seen) >= position
 
 
+def test_what_is_not_there_yet_is_waited_for(store: Store, flavour: str) -> None:
+    projection = recording([], flavour=flavour)
+    store.execute(deposit, "ann")
+    store.start(projection)
+    store.wait_for(projection, 1)
+    with pytest.raises(TimeoutError, match="has not come to position 2"):
+        store.wait_for(projection, 2, timeout=0.05)
+
+
 def test_what_nobody_runs_is_waited_for_in_vain(store: Store, flavour: str) -> None:
     projection = recording([], flavour=flavour)
     receipt = store.execute(deposit, "ann")

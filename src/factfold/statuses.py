@@ -179,9 +179,13 @@ def reached(consumer: AnyConsumer, position: int, local: Consumption | None) -> 
     values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
     if key in values:
         checkpoint = Checkpoint.decode(values[key])
-        if checkpoint.position >= position or checkpoint.course == "inline":
+        if checkpoint.position >= position:
             return True
-        if (yield from nothing_between(consumer.filter(), checkpoint.position, position)):
+        head: Head = yield AskHead()
+        if head.position >= position and (  # what is not there yet has been done by nobody
+            checkpoint.course == "inline"
+            or (yield from nothing_between(consumer.filter(), checkpoint.position, position))
+        ):
             return True
         runs = local is not None and local.state not in ("stopped", "superseded")  # and so it tries again
         if checkpoint.course == "failed" and checkpoint.failure is not None and not runs:
