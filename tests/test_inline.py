@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from factfold import (
+    ConsumerStoppedError,
     DefinitionError,
     InlineProjectionsError,
     Projection,
@@ -232,6 +233,11 @@ def test_a_higher_version_takes_over_and_writers_of_older_ones_fail(
             store.execute(deposit, "ann", 1)
         with pytest.raises(InlineProjectionsError, match="balances:2 inline"):
             Store(storage, inline=[balances()]).__enter__()
+        former = status_of(newer, balances())
+        assert (former.state, former.position, former.lag_events, former.serving) == ("superseded", 1, 1, False)
+        with pytest.raises(ConsumerStoppedError, match="version 2 serves, and this one is not kept up to date"):
+            newer.wait_for(balances(flavour=flavour), 2)
+        newer.catch_up(balances(flavour=flavour))  # it ends at once
     assert balances_in(storage, "balances_v1") == {"ann": 1}
 
 

@@ -86,10 +86,11 @@ class InlineProjections:
             checkpoint = Checkpoint.decode(stored)
             inline = msgspec.structs.replace(checkpoint, course="inline", epoch=checkpoint.epoch + 1, owner="")
             names = _names({**required, projection.name: projection.version})
+            former = yield from _ended(projection.name, required.get(projection.name), checkpoint)
             swap = Swap(
                 Put(CHECKPOINTS, projection.key, inline.encode()),
                 stored,
-                (Put(*INLINE, names), as_serving(projection.name, projection.version)),
+                (Put(*INLINE, names), as_serving(projection.name, projection.version), *former),
                 exclusive=True,
             )
             finish = self._finishing(projection, checkpoint.head, required, inside)
@@ -178,6 +179,16 @@ def withdrawing(name: str, log: str, inside: Inside) -> Errands[None]:
         except ChangedError:
             continue
     raise StoreUnavailableError(f"{log}: the projection {name!r} could not be withdrawn: others wrote.")
+
+
+def _ended(name: str, version: int | None, successor: Checkpoint) -> Errands[list[Put]]:
+    """Ends the version that runs inline, if there is one: it has done all that its successor has done."""
+    if version is None:
+        return []
+    key = projection_key(name, version)
+    values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
+    checkpoint = Checkpoint.decode(values[key]).moved(successor.head)
+    return [Put(CHECKPOINTS, key, msgspec.structs.replace(checkpoint, course="stopped").encode())]
 
 
 def _unless_changed(inside: Inside, required: Mapping[str, int], head: Head, connection: object) -> object:
