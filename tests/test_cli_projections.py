@@ -17,6 +17,7 @@ from typer.testing import CliRunner, Result
 
 from factfold import Store
 from factfold.cli.app import app
+from tests.racing import eventually
 
 PROGRAM = '''
 import os
@@ -125,6 +126,24 @@ def test_a_projection_is_run_until_it_is_told_to_stop(program: Path) -> None:
     listed = invoke()
     assert listed.exit_code == 0
     assert listed.output.split("\t")[:8] == ["projection", "takings", "1", "stopped", "yes", "4", "0", "0.0"]
+
+
+def test_a_storage_that_is_away_does_not_end_who_runs(program: Path) -> None:
+    import takings_program
+
+    with running(program, "takings_program:takings") as process:
+        assert process.stdout is not None
+        lines = iter(process.stdout.readline, "")
+        assert any("takings v1: live" in line for line in lines)
+        (program / "till.db").rename(program / "away.db")
+        assert any("takings v1: retrying" in line for line in lines)
+        (program / "away.db").rename(program / "till.db")
+        with Store(URL) as store:
+            store.execute(takings_program.pay, "a", 7)
+        assert any("takings v1: live" in line for line in lines)
+        eventually(lambda: (7, 1) in amounts())
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
 
 
 def test_parked_events_are_listed_replayed_and_discarded(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from factfold.checkpoints import ParkedEvent
 from factfold.cli.inspect import existing
 from factfold.cli.output import Column, fail, listing
 from factfold.consumers import Consumer
+from factfold.errors import StoreUnavailableError
 from factfold.statuses import ConsumerStatus
 from factfold.storage import Storage
 
@@ -286,7 +287,17 @@ def _follow(operator: Operator, consumers: Sequence[AnyConsumer], *, until_caugh
         disable=not console.is_terminal,
     ) as progress:
         while True:
-            mine = [one for one in operator.statuses() if (one.kind, one.name, one.version) in keys]
+            try:
+                known = operator.statuses()
+            except StoreUnavailableError:  # those who run wait until it is back, and have said why
+                for label, task in shown.items():
+                    progress.update(task, state="retrying")
+                    if said.get(label, "retrying") != "retrying":
+                        said[label] = "retrying"
+                        print(f"{label}: retrying, the storage is away", flush=True)
+                operator.pause(GLANCE)
+                continue
+            mine = [one for one in known if (one.kind, one.name, one.version) in keys]
             for one in mine:
                 label = f"{one.kind} {one.name} v{one.version}"
                 head = one.position + one.lag_events
