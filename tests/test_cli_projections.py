@@ -22,6 +22,7 @@ from tests.racing import eventually
 PROGRAM = '''
 import os
 import sqlite3
+import time
 from dataclasses import dataclass
 
 from factfold import Projection, ProjectionContext, ReadModel, Retry, Transaction, stream
@@ -50,6 +51,8 @@ def takings_of(version: int) -> Projection:
 
     @takings.on
     def _(event: Paid, context: ProjectionContext[sqlite3.Connection]) -> None:
+        while os.path.exists("closed"):
+            time.sleep(1e-3)
         if event.amount > 1000 and "FORGIVING" not in os.environ:
             raise ValueError("too much")
         context.connection.execute(f"INSERT INTO {context.table('takings')} VALUES (?, ?)", (event.amount, version))
@@ -98,9 +101,9 @@ def amounts() -> list[tuple[int, int]]:
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[subprocess.Popen[str]]:
+def running(folder: Path, *arguments: str, action: str = "run") -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        [sys.executable, "-m", "factfold.cli", "projections", URL, *arguments, "run"],
+        [sys.executable, "-m", "factfold.cli", "projections", URL, *arguments, action],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -129,8 +132,6 @@ def test_a_projection_is_run_until_it_is_told_to_stop(program: Path) -> None:
 
 
 def test_a_storage_that_is_away_does_not_end_who_runs(program: Path) -> None:
-    import takings_program
-
     with running(program, "takings_program:takings") as process:
         assert process.stdout is not None
         lines = iter(process.stdout.readline, "")
@@ -139,7 +140,7 @@ def test_a_storage_that_is_away_does_not_end_who_runs(program: Path) -> None:
         assert any("takings v1: retrying" in line for line in lines)
         (program / "away.db").rename(program / "till.db")
         with Store(URL) as store:
-            store.execute(takings_program.pay, "a", 7)
+            store.execute(sys.modules["takings_program"].pay, "a", 7)
         assert any("takings v1: live" in line for line in lines)
         eventually(lambda: (7, 1) in amounts())
         process.send_signal(signal.SIGTERM)
@@ -169,6 +170,21 @@ def test_a_new_version_is_rebuilt_beside_the_one_that_serves(program: Path) -> N
     assert invoke("takings_program:again", "rebuild").exit_code == 0
     assert amounts() == [(1, 2), (2, 2), (3, 2)]
     assert "superseded" in invoke("takings_program:takings", "run").stderr
+
+
+def test_a_version_that_another_process_builds_is_waited_for(program: Path) -> None:
+    module = sys.modules["takings_program"]
+    with Store(URL) as store:
+        store.catch_up(module.takings)
+        (program / "closed").touch()
+        store.start(*module.again)
+        eventually(lambda: store.projections()[-1].state == "catching up")
+        with running(program, "takings_program:again", action="rebuild") as process:
+            assert process.stdout is not None
+            assert "waiting" in process.stdout.readline()
+            (program / "closed").unlink()
+            assert process.wait(20) == 0
+        assert store.projections()[-1].serving
 
 
 def test_on_a_terminal_a_bar_shows_how_far_it_is(program: Path) -> None:

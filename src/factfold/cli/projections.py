@@ -312,7 +312,8 @@ def _follow(operator: Operator, consumers: Sequence[AnyConsumer], *, until_caugh
                 if len(failed) == len(mine) or (failed and until_caught_up):
                     print(*(one.error or f"{one.name}: superseded" for one in failed), sep="\n", file=sys.stderr)
                     return False
-                if until_caught_up and all(one.serving and one.state == "live" for one in mine):
+                # Where another process builds it, this one waits.
+                if until_caught_up and all(one.serving and one.state in ("live", "waiting") for one in mine):
                     return True
             operator.pause(GLANCE)
 
