@@ -32,7 +32,7 @@ from factfold.storage.base import Storage
 from tests.faults import PATIENCE
 from tests.forking import in_child, wait_for
 from tests.ledger import Deposited, InsufficientFundsError, deposit, transfer
-from tests.read_models import Money, balances
+from tests.read_models import Money, balances, recording
 
 _context = get_context("forkserver")
 _context.set_forkserver_preload(
@@ -129,6 +129,13 @@ def run_balances(storage: Storage, flavour: str, lease: float, seen: Path, gate:
             store.run(projection)
     else:
         asyncio.run(_run_async(storage, projection))
+
+
+def run_noting(storage: Storage, lease: float, seen: Path) -> None:
+    """Runs a projection for ever that notes what it handles, and keeps nothing else."""
+    projection = recording([], "noting", hook=lambda event, recorded: note(seen, recorded.position), lease=lease)
+    with opened(storage) as store:
+        store.run(projection)
 
 
 async def _run_async(storage: Storage, projection: Projection) -> None:

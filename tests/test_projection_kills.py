@@ -1,4 +1,7 @@
-"""Runners that are killed at random moments, while writers go on: the read model is what the log says."""
+"""Runners that are killed at random moments, while writers go on: the read model is what the log says.
+
+Where it cannot be in one transaction with the checkpoint, each event is handled at least once, and none before another.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from pathlib import Path
 from factfold import Store
 from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
+from factfold.storage.valkey import Valkey
+from tests.ledger import accounts
 from tests.postgres_faults import end_backends
 from tests.racing import eventually
-from tests.read_models import balances, balances_in, folded, placed
-from tests.runners import children, notes, run_balances, write
+from tests.read_models import Money, balances, balances_in, folded, placed, recording
+from tests.runners import children, notes, run_balances, run_noting, write
 from tests.servers.postgres import PostgresServer
 
 KILLS = 50
@@ -62,3 +67,21 @@ def test_in_postgresql(direct: Postgres, postgres_server: PostgresServer, tmp_pa
     storage = placed(direct)
     assert isinstance(storage, Postgres)
     kill_runners(storage, tmp_path, disturb)
+
+
+def test_in_valkey(valkey: Valkey, tmp_path: Path) -> None:
+    seen, enough = tmp_path / "seen", tmp_path / "enough"
+    chance = random.Random(5)
+    with Store(valkey) as store, children() as processes:
+        writer = processes.start(write, valkey, enough, 0)
+        runners = [processes.start(run_noting, valkey, LEASE, seen) for _ in range(3)]
+        eventually(lambda: notes(seen))
+        for _ in range(10):
+            time.sleep(chance.uniform(0.02, 0.15))  # a moment that nobody has chosen
+            processes.kill(runners.pop(chance.randrange(3)))
+            runners.append(processes.start(run_noting, valkey, LEASE, seen))
+        enough.touch()
+        writer.join()
+        store.wait_for(recording([], "noting"), store.head())
+        money = [recorded.position for recorded in store.log(types=accounts) if isinstance(recorded.event, Money)]
+    assert list(dict.fromkeys(map(int, notes(seen)))) == money

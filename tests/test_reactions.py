@@ -30,7 +30,6 @@ from factfold import (
 )
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
-from factfold.storage.postgres import Postgres
 from factfold.storage.sqlite import SQLite
 from tests.faults import Faulty, raising
 from tests.ledger import Deposited, Opened, accounts, deposit, open_account, withdraw
@@ -397,13 +396,13 @@ async def _react_async(storage: Storage, reaction: Reaction) -> None:
         await store.run(reaction)
 
 
-@pytest.mark.parametrize("engine", SQL_ENGINES)
+@pytest.mark.parametrize("engine", [*SQL_ENGINES, "valkey"])
 def test_commands_are_executed_exactly_once_whenever_it_is_killed(
     engine: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    storage: SQLite | Postgres = SQLite(tmp_path / "log.db", synchronous="normal")
-    if engine == "postgres":
-        storage = replace(request.getfixturevalue("direct"), timeout=2.0)
+    storage: Storage = SQLite(tmp_path / "log.db", synchronous="normal")
+    if engine != "sqlite":
+        storage = replace(request.getfixturevalue("direct" if engine == "postgres" else "valkey"), timeout=2.0)
     chance, ids = random.Random(3), [f"a{number}" for number in range(40)]
     stop = threading.Event()
     with Store(storage) as store, children() as processes:
