@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from factfold import (
     Store,
     Transaction,
     UnsupportedError,
+    errands,
 )
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
@@ -214,6 +216,29 @@ def test_it_is_withdrawn_and_goes_on_in_the_background(storage: Storage, store: 
     assert balances_in(storage) == {"ann": 3}
     with pytest.raises(LookupError, match="'balances' does not run inline"):
         store.withdraw(balances())
+
+
+def test_it_is_withdrawn_however_others_write(
+    storage: Storage, store: Store, flavour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody is always faster: what he appends meanwhile is in the rows once, like all that comes after."""
+    with Store(storage, inline=[balances()]) as rival:
+
+        def overtaken(errand: errands.Errand, *arguments: Any) -> object:
+            if isinstance(errand, errands.Transact):
+                rival.execute(deposit, "ann", 1)
+            return do(errand, *arguments)
+
+        do = errands._do  # the moment before a transaction
+        rival.execute(deposit, "ann", 1)
+        monkeypatch.setattr(errands, "_do", overtaken)
+        store.withdraw("balances")
+        monkeypatch.undo()
+    assert balances_in(storage) == {"ann": 2}
+    assert status_of(store, balances()).position == 2
+    store.execute(deposit, "ann", 1)
+    store.catch_up(balances(flavour=flavour))
+    assert balances_in(storage) == {"ann": 3}
 
 
 def test_it_is_not_run_by_anybody_else(store: Store, flavour: str) -> None:

@@ -121,7 +121,7 @@ class AsyncCrew:
         """Runs errands of which none rests."""
         return await run_async(errands, self.log, _no_rest)
 
-    def inside(self, errands: Errands[None]) -> Coroutine[object, object, None]:
+    def inside(self, errands: Errands[object]) -> Coroutine[object, object, object]:
         """Runs errands within a transaction."""
         return self.follow(errands)
 

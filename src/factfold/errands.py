@@ -40,7 +40,10 @@ class ReadValues(Struct, frozen=True):
 
 
 class Transact(Struct, frozen=True):
-    """Do a swap and what `body` does on a connection in one transaction. Answer: whether the swap could be done."""
+    """Do a swap and what `body` does on a connection in one transaction. Answer: whether the swap could be done.
+
+    A `Put` that `body` gives is written in it, too.
+    """
 
     swap: Swap
     body: Callable[[object], object]

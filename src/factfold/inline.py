@@ -6,7 +6,7 @@ begins to run inline is brought up to the head first, and for what was appended 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -24,8 +24,8 @@ from factfold.reading import FIRST_PAGE, size_after
 from factfold.requests import AskHead
 from factfold.storage.base import INLINE, Head, Inline, Put, StoredEvent, Swap
 
-Inside: TypeAlias = Callable[[Errands[None]], "Coroutine[object, object, None] | None"]
-"""Runs errands while a transaction is open; what it returns is to be awaited, if it can be."""
+Inside: TypeAlias = Callable[[Errands[object]], object]
+"""Runs errands while a transaction is open, and gives what comes of them: it is to be awaited, if it can be."""
 
 ATTEMPTS = 100
 """How often it is tried to begin or to end while others write."""
@@ -163,22 +163,11 @@ def withdrawing(name: str, log: str, inside: Inside) -> Errands[None]:
         required = yield from _required()
         if name not in required:
             raise LookupError(f"{log}: the projection {name!r} does not run inline; what does is {_listed(required)}.")
-        key = projection_key(name, required[name])
-        values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
-        head: Head = yield AskHead()
-        checkpoint = Checkpoint.decode(values[key]).moved(head)
-        stopped = msgspec.structs.replace(checkpoint, course="stopped")
-        names = _names({other: version for other, version in required.items() if other != name})
-        swap = Swap(
-            Put(CHECKPOINTS, key, stopped.encode()), values[key], (Put(*INLINE, names or None),), exclusive=True
-        )
-        body = partial(_unless_changed, inside, required, head)
-        try:
-            if (yield Transact(swap, body)):
-                return
-        except ChangedError:
-            continue
-    raise StoreUnavailableError(f"{log}: the projection {name!r} could not be withdrawn: others wrote.")
+        rest = {other: version for other, version in required.items() if other != name}
+        swap = Swap(Put(*INLINE, _names(rest) or None), _names(required), exclusive=True)
+        if (yield Transact(swap, partial(_stopping, inside, projection_key(name, required[name])))):
+            return
+    raise StoreUnavailableError(f"{log}: the projection {name!r} could not be withdrawn: others were faster.")
 
 
 def _ended(name: str, version: int | None, successor: Checkpoint) -> Errands[list[Put]]:
@@ -191,10 +180,14 @@ def _ended(name: str, version: int | None, successor: Checkpoint) -> Errands[lis
     return [Put(CHECKPOINTS, key, msgspec.structs.replace(checkpoint, course="stopped").encode())]
 
 
-def _unless_changed(inside: Inside, required: Mapping[str, int], head: Head, connection: object) -> object:
-    def errands() -> Errands[None]:
-        if (yield from _required()) != required or (yield AskHead()) != head:
-            raise ChangedError
+def _stopping(inside: Inside, key: str, connection: object) -> object:
+    """While nobody appends: what is to be kept of a projection that has run inline up to here, and does no more."""
+
+    def errands() -> Errands[Put]:
+        values: Mapping[str, bytes] = yield ReadValues(CHECKPOINTS, (key,))
+        head: Head = yield AskHead()
+        stopped = msgspec.structs.replace(Checkpoint.decode(values[key]).moved(head), course="stopped")
+        return Put(CHECKPOINTS, key, stopped.encode())
 
     return inside(errands())
 

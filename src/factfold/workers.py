@@ -140,7 +140,7 @@ class Crew:
         """Runs errands of which none rests."""
         return run(errands, self.log, _no_rest)
 
-    def inside(self, errands: Errands[None]) -> None:
+    def inside(self, errands: Errands[object]) -> object:
         """Runs errands within a transaction."""
         return self.follow(errands)
 

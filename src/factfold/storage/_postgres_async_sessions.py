@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar, overload
+from typing import TypeVar, cast, overload
 from weakref import WeakSet
 
 import psycopg
@@ -184,8 +184,8 @@ class AsyncSession(Connected):
             result: R = end.value
             return result
 
-    async def lend(self, body: Callable[[object], object]) -> None:
-        """Has somebody else work with the connection. Raises what they raise, unless it is lost by then."""
+    async def lend(self, body: Callable[[object], object]) -> object:
+        """Has somebody else work with the connection. Gives and raises what they do, unless it is lost by then."""
         if self.closed:
             raise ConnectionLostError("it was closed before", sent=False)
         self._unwatch()  # The driver watches the socket itself.
@@ -194,8 +194,7 @@ class AsyncSession(Connected):
         self.wire.prepare_no_more()
         try:
             returned = body(self._connection)
-            if isinstance(returned, Awaitable):
-                await returned
+            return await cast("Awaitable[object]", returned) if isinstance(returned, Awaitable) else returned
         except Exception as error:
             if self.closed:
                 raise loss(error) from error
@@ -379,7 +378,7 @@ class AsyncSessions(Place):
                         case Connect():
                             answer = await self.connect()
                         case Lend(session, body):
-                            await session.lend(body)
+                            answer = await session.lend(body)
                 except Exception as error:  # noqa: BLE001 (the operation decides what it means)
                     wish = steps.throw(error)
                 else:

@@ -130,15 +130,15 @@ class Session(Connected):
             pgconn.consume_input()
         return wire.rows()
 
-    def lend(self, body: Callable[[object], object]) -> None:
-        """Has somebody else work with the connection. Raises what they raise, unless it is lost by then."""
+    def lend(self, body: Callable[[object], object]) -> object:
+        """Has somebody else work with the connection. Gives and raises what they do, unless it is lost by then."""
         with self._using:
             if self.closed:
                 raise ConnectionLostError("it was closed before", sent=False)
             self._connection.row_factory = tuple_row  # Another one may have changed it.
             self.wire.prepare_no_more()
             try:
-                body(self._connection)
+                return body(self._connection)
             except Exception as error:
                 if self.closed:
                     raise loss(error) from error
@@ -319,7 +319,7 @@ class Sessions(Place):
                         case Connect():
                             answer = self.connect()
                         case Lend(session, body):
-                            session.lend(body)
+                            answer = session.lend(body)
                 except Exception as error:  # noqa: BLE001 (the operation decides what it means)
                     wish = steps.throw(error)
                 else:

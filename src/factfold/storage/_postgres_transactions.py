@@ -13,9 +13,9 @@ import psycopg
 from factfold.errors import StorageError
 from factfold.storage._postgres_errors import Place
 from factfold.storage._postgres_log import Questions
-from factfold.storage._postgres_wire import ConnectionLostError, ServerError
-from factfold.storage._postgres_wishes import CONNECT, IDLE_TOO_LONG, Lend, S, Writes, roll_back
-from factfold.storage.base import Swap
+from factfold.storage._postgres_wire import ConnectionLostError, Question, ServerError
+from factfold.storage._postgres_wishes import CONNECT, IDLE_TOO_LONG, Lend, R, S, Writes, roll_back
+from factfold.storage.base import Put, Swap
 
 ANOTHER_TRANSACTION = "2D000"
 """The SQLSTATE with which `factfold.finish` refuses to commit another transaction than the one begun."""
@@ -40,7 +40,7 @@ class Transactions(Generic[S]):
         if session is None:
             session = yield CONNECT
         try:
-            swapped = yield from self._swapped(session, swap)
+            swapped = yield from _answer(self._place, session, self._questions.transact(swap))
             if swapped:
                 yield from committing(self._place, self._questions, session, body)
         except Exception:
@@ -52,15 +52,6 @@ class Transactions(Generic[S]):
             raise
         yield from roll_back(session)
         self._keep(session)
-        return swapped
-
-    def _swapped(self, session: S, swap: Swap) -> Writes[S, bool]:
-        try:
-            swapped: bool = yield session, self._questions.transact(swap)
-        except ConnectionLostError as error:
-            raise self._place.lost(error) from error
-        except ServerError as error:
-            raise (self._place.lost(error) if error.fatal else self._place.meaning(error)) from error
         return swapped
 
     def _idle_one(self) -> S | None:
@@ -76,9 +67,9 @@ class Transactions(Generic[S]):
 
 
 def committing(place: Place, questions: Questions, session: S, body: Callable[[object], object]) -> Writes[S, None]:
-    """Has `body` work in the open transaction of a session, and commits it."""
+    """Has `body` work in the open transaction of a session, and commits it with the `Put` that it gives, if it does."""
     try:
-        yield Lend(session, body)
+        given: object = yield Lend(session, body)
     except ConnectionLostError as error:
         raise place.lost(error) from error
     except ServerError as error:  # The last that the borrower has heard.
@@ -91,6 +82,8 @@ def committing(place: Place, questions: Questions, session: S, body: Callable[[o
         )
     if not session.closed and not session.in_transaction:
         raise _was_ended(questions.name)
+    if isinstance(given, Put):
+        yield from _answer(place, session, questions.put(given.place, given.key, given.value))
     try:
         yield session, questions.finish()
     except ConnectionLostError as error:
@@ -104,6 +97,17 @@ def committing(place: Place, questions: Questions, session: S, body: Callable[[o
             raise _was_ended(questions.name) from error
         # A constraint that is checked at the end, for one: it is the handler's, and so is the error.
         raise _errors_of(error.state)(str(error)) from error
+
+
+def _answer(place: Place, session: S, question: Question[R]) -> Writes[S, R]:
+    """What a question in the transaction is answered with, which is not its end."""
+    try:
+        answer: R = yield session, question
+    except ConnectionLostError as error:
+        raise place.lost(error) from error
+    except ServerError as error:
+        raise (place.lost(error) if error.fatal else place.meaning(error)) from error
+    return answer
 
 
 def _was_ended(name: str) -> StorageError:

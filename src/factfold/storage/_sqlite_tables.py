@@ -182,20 +182,23 @@ class Tables:
         swap, body = asked
         swapped = self._swap(connection, swap)
         if swapped:
-            self._lend(connection, partial(body, connection))
+            given = self._lend(connection, partial(body, connection))
+            if isinstance(given, Put):
+                self._put(connection, given)
         self._database.commit(connection)
         return swapped
 
-    def _lend(self, connection: sqlite3.Connection, work: Callable[[], object]) -> None:
-        """Has somebody else work in the transaction."""
+    def _lend(self, connection: sqlite3.Connection, work: Callable[[], object]) -> object:
+        """Has somebody else work in the transaction. Gives what they give."""
         with Guard(connection):
-            work()
+            given = work()
         if not connection.in_transaction:
             raise StorageError(
                 f"{self.name}: a handler has ended the transaction, by OR ROLLBACK or RAISE(ROLLBACK), and went on. "
                 "What it wrote after that is there, and nothing else. Let the error through, and use OR ABORT: "
                 "factfold rolls back, for a whole batch and its checkpoint."
             )
+        return given
 
     def _swap(self, connection: sqlite3.Connection, swap: Swap) -> bool:
         found = connection.execute(self._sql().get, (swap.put.place, swap.put.key)).fetchone()

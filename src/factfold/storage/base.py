@@ -456,6 +456,8 @@ class TransactionalLog(Log, Protocol):
     def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
         """Does `swap`, then calls `body` with the driver's own connection, and commits both. False: no swap, no call.
 
+        A `Put` that `body` gives is written, too: it may rest on what `body` has seen while nobody appended.
+
         Raises what `body` raises (nothing happened then), and else as `swap`. Whoever stands still within `body` for
         longer than the engine's timeout may lose the transaction, where the engine is a server.
         """

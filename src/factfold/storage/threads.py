@@ -222,19 +222,19 @@ class Bridge:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._cancelled = False
-        self._awaiting: Future[None] | None = None
+        self._awaiting: Future[object] | None = None
 
-    def call(self, body: Callable[..., object], *arguments: object) -> None:
-        """In the thread: calls, and waits until what was returned has been awaited."""
+    def call(self, body: Callable[..., object], *arguments: object) -> object:
+        """In the thread: calls, and waits until what was returned has been awaited. Gives what came of it."""
         returned = body(*arguments)
         if not isinstance(returned, Awaitable):
-            return
+            return returned
         waiting = self._awaiting = asyncio.run_coroutine_threadsafe(
             _await(cast("Awaitable[object]", returned)), self._loop
         )
         if self._cancelled:
             waiting.cancel()
-        waiting.result()
+        return waiting.result()
 
     def cancel(self) -> None:
         """On the loop: who waits for the call was cancelled. What it awaits is cancelled, too."""
@@ -243,8 +243,8 @@ class Bridge:
             self._awaiting.cancel()
 
 
-async def _await(awaitable: Awaitable[object]) -> None:
-    await awaitable
+async def _await(awaitable: Awaitable[object]) -> object:
+    return await awaitable
 
 
 class ThreadedLog:

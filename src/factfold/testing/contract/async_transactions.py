@@ -67,10 +67,11 @@ class AsyncTransactionContract:
             called: list[object] = []
             loops = threading.get_ident()
 
-            async def wait(connection: object) -> None:
+            async def wait(connection: object) -> Put:
                 await asyncio.sleep(0)
                 called.append(connection)
                 assert threading.get_ident() == loops
+                return Put("consumers", "b", b"4")
 
             async def fail(connection: object) -> None:
                 await wait(connection)
@@ -83,7 +84,7 @@ class AsyncTransactionContract:
                 assert not await log.transact(swap(b"1", b"3"), wait)
                 with pytest.raises(LookupError, match="of the body"):
                     await log.transact(swap(b"2", b"3"), fail)
-                assert await other.get("consumers", ["a"]) == {"a": b"2"}
+                assert await other.get("consumers", ["a", "b"]) == {"a": b"2", "b": b"4"}
                 assert len(called) == 3
                 assert None not in called, "it is given a connection"
 

@@ -126,6 +126,14 @@ class SwapContract:
             assert len(done) == 1
             assert value_of(log) == b"1"
 
+    def test_what_a_body_gives_is_written_with_the_swap(self, storage: Storage) -> None:
+        """A value that could only be known within the transaction."""
+        with one_log(storage) as plain:
+            log = transactional(plain)
+            assert log.transact(swap(None, b"1"), lambda connection: Put("consumers", "b", b"2"))
+            assert not log.transact(swap(None, b"3"), lambda connection: Put("consumers", "b", b"3"))
+            assert (value_of(log), value_of(log, "b")) == (b"1", b"2")
+
     def test_an_exclusive_transaction_keeps_writers_waiting(self, storage: Storage) -> None:
         """Nobody appends between its swap and its end; what was committed before can be read in it."""
         with logs(storage, 2) as (one, other):
