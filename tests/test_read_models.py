@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from factfold import (
     AsyncStore,
@@ -273,6 +274,32 @@ def assert_refused(storage: Storage, forbidden: Forbidden) -> None:
         store.catch_up(balances())
         assert balances_in(storage) == {"ann": 1}
         assert list(store.verify(accounts).problems) == []
+
+
+def test_how_a_handler_wants_its_rows_is_its_own_affair(storage: Storage) -> None:
+    """Neither the store, nor another projection, gets dicts because of it."""
+    first, second = Projection("first", tables=()), Projection("second", tables=())
+    rows: list[object] = []
+
+    @first.on
+    def _(event: Deposited, context: ProjectionContext[Any]) -> None:
+        if isinstance(context.connection, sqlite3.Connection):
+            context.connection.row_factory = lambda cursor, row: {cursor.description[0][0]: row[0]}
+            context.connection.text_factory = bytes
+        else:
+            context.connection.row_factory = dict_row
+        rows.append(context.connection.execute("SELECT 1 AS one").fetchone())
+
+    @second.on
+    def _(event: Deposited, context: ProjectionContext[Any]) -> None:
+        rows.append(context.connection.execute("SELECT 'a' AS one").fetchone())
+
+    with Store(storage) as store:
+        store.execute(deposit, "ann", 1)
+        store.catch_up(first)
+        store.catch_up(second)
+        assert rows == [{"one": 1}, ("a",)]
+        assert [store.execute(deposit, id, 1).position for id in ("ann", "bob", "cid")] == [2, 3, 4]
 
 
 def test_what_fails_only_at_the_commit_is_found_and_parked(storage: Storage) -> None:

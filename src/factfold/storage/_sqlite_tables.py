@@ -192,6 +192,8 @@ class Tables:
         """Has somebody else work in the transaction. Gives what they give."""
         with Guard(connection):
             given = work()
+        # What they set for themselves is not for us, nor for others: rows are tuples here, and text is str.
+        connection.row_factory, connection.text_factory = None, str
         if not connection.in_transaction:
             raise StorageError(
                 f"{self.name}: a handler has ended the transaction, by OR ROLLBACK or RAISE(ROLLBACK), and went on. "
