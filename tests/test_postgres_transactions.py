@@ -143,11 +143,13 @@ def test_an_error_of_the_database_is_the_handlers_own(
 def test_a_handler_can_neither_commit_nor_roll_back(
     flavour: str, direct: Postgres, read_model: Callable[[], int]
 ) -> None:
+    """Nor close the connection: that would be taken for an outage, and the handler be called for ever."""
+
     def end(how: str, connection: psycopg.Connection) -> object:
         return getattr(connection, how)()
 
     with opened(flavour, direct) as log:
-        for how in ("commit", "rollback"):
+        for how in ("commit", "rollback", "close"):
             with pytest.raises(psycopg.ProgrammingError, match=r"A handler may not .*connection.transaction()"):
                 log.transact(swapping(None, b"1"), cast("Callable[[object], object]", partial(end, how)))
         assert log.get("consumers", ["a"]) == {}

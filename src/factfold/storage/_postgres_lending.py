@@ -11,7 +11,7 @@ from factfold.storage._postgres_wire import ConnectionLostError, ServerError
 
 
 class LentConnection(psycopg.Connection[TupleRow]):
-    """A connection that neither commits nor rolls back by command; savepoints (`transaction()`) are allowed."""
+    """A connection that does not commit, roll back or close by command; savepoints (`transaction()`) are allowed."""
 
     def commit(self) -> None:
         """Is refused."""
@@ -20,6 +20,14 @@ class LentConnection(psycopg.Connection[TupleRow]):
     def rollback(self) -> None:
         """Is refused."""
         _refuse("roll back")
+
+    def close(self) -> None:
+        """Is refused."""
+        _refuse("close the connection")
+
+    def end(self) -> None:
+        """Closes it: for its owner."""
+        super().close()
 
 
 class AsyncLentConnection(psycopg.AsyncConnection[TupleRow]):
@@ -32,6 +40,10 @@ class AsyncLentConnection(psycopg.AsyncConnection[TupleRow]):
     async def rollback(self) -> None:
         """Is refused."""
         _refuse("roll back")
+
+    async def close(self) -> None:
+        """Is refused."""
+        _refuse("close the connection")
 
 
 def loss(error: Exception) -> ServerError | ConnectionLostError:

@@ -60,9 +60,9 @@ def connection_parameters(options: Postgres) -> dict[str, Any]:
     return parameters
 
 
-def _end(connection: psycopg.Connection, process: int) -> None:
+def _end(connection: LentConnection, process: int) -> None:
     if os.getpid() == process:  # what a process has inherited is its parent's
-        connection.close()
+        connection.end()
 
 
 def interrupt(pgconn: PGconn) -> None:
@@ -106,13 +106,13 @@ class Session(Connected):
                 rows = self._exchange(question)
             except ServerError as error:
                 if error.fatal:
-                    self._connection.close()
+                    self._connection.end()
                 raise
             except psycopg.Error as error:
-                self._connection.close()
+                self._connection.end()
                 raise self.wire.last_words() or ConnectionLostError(" ".join(str(error).split())) from error
             except BaseException:
-                self._connection.close()
+                self._connection.end()
                 raise
         return None if isinstance(question, Script) else question.read(rows)
 
@@ -144,7 +144,7 @@ class Session(Connected):
                     raise loss(error) from error
                 raise
             except BaseException:
-                self._connection.close()
+                self._connection.end()
                 raise
 
     def follow(self, steps: Steps[R]) -> R:
@@ -173,7 +173,7 @@ class Session(Connected):
                 self._pgconn.consume_input()  # A notice, or the last words before the end.
                 if not self._incoming.poll(0):
                     return True
-            self._connection.close()
+            self._connection.end()
             return False
 
     def notices(self, seconds: float) -> list[str]:
@@ -184,13 +184,13 @@ class Session(Connected):
                     self._pgconn.consume_input()
                 return announced(self._pgconn)
             except psycopg.Error as error:
-                self._connection.close()
+                self._connection.end()
                 raise ConnectionLostError(" ".join(str(error).split())) from error
 
     def close(self, patience: float = 0.0) -> None:
         """Ends the session. A thread that waits for an answer gets it within `patience`, or hears that it is lost."""
         if self._using.acquire(timeout=patience):
-            self._connection.close()
+            self._connection.end()
             self._using.release()
         else:
             self.interrupt()
