@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -19,6 +20,7 @@ from factfold import (
     StoreClosedError,
     StoreUnavailableError,
 )
+from factfold.checkpoints import LEASES
 from factfold.storage.base import Storage
 from factfold.storage.memory import Memory
 from tests.faults import Faulty, Gate, raising
@@ -143,6 +145,26 @@ def test_a_handler_that_hangs_is_noticed(caplog: pytest.LogCaptureFixture) -> No
         store.wait_for(slow, 1)
         eventually(lambda: store.health().ok)
         assert len(told) == 1, "it is said once"
+
+
+def test_who_calls_sys_exit_in_trouble_ends_nobody_elses_lease(caplog: pytest.LogCaptureFixture) -> None:
+    gate = Gate()
+    other = recording([], "other", lease=0.3)
+
+    def lease() -> list[bytes]:
+        return [one.value for one in memory.logs[0].entries(LEASES, "", 10) if one.key == other.key]
+
+    memory = Faulty(Memory())
+    with Store(memory) as store:
+        store.execute(deposit, "ann")
+        store.start(
+            recording([], hook=lambda event, recorded: gate(), patience=0.01, on_trouble=lambda what: sys.exit(1)),
+            other,
+        )
+        eventually(lambda: "on_trouble called sys.exit" in caplog.text)
+        before = lease()
+        eventually(lambda: lease() != before)
+        gate.open()
 
 
 async def test_a_task_that_waits_for_ever_is_noticed(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,7 +223,10 @@ class Crew:
                 if self._watchdog.is_due(consumption, time.monotonic()):
                     self._renew(consumption)
             head = self.pump.cache.head
-            self._watchdog.look(running, 0 if head is None else head.position, time.monotonic())
+            try:
+                self._watchdog.look(running, 0 if head is None else head.position, time.monotonic())
+            except SystemExit:  # an on_trouble that would end the process: here it would end the leases, and no more
+                warn("on_trouble called sys.exit, which ends no process from a thread. Send it a signal: os.kill.")
             if self._watch is not None and head is not None:
                 self._tell(self._watch, running, head)
             self._over.wait(self._watchdog.interval(running))
