@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
@@ -641,3 +642,40 @@ def test_what_takes_long_is_not_run_again_under_the_lock(
     assert requests == [Append, Unlock, Sleep, Append]
     assert writer.receipt().attempts == 2
     assert heart.execute(state(boxes("x"))) == (7, 1)
+
+
+@dataclass(frozen=True)
+class Moody:
+    """Cannot be compared."""
+
+    count: int
+
+    def __eq__(self, other: object) -> bool:
+        raise ArithmeticError("never compare me")
+
+    def __hash__(self) -> int:
+        return 1
+
+
+@stream("box", initial=Moody(0))
+def moods(state: Moody, event: Red) -> Moody:
+    return Moody(state.count + 1)
+
+
+def test_states_of_one_version_that_cannot_be_compared_fail_nobody(heart: DrivenHeart) -> None:
+    def put(tx: Transaction) -> None:
+        tx.read(moods("x")).append(Red(1))
+
+    def look(tx: Transaction) -> int:
+        return tx.read(moods("x")).state.count + len(tx.read(boxes("y")).state)
+
+    heart.execute(state(moods("x")))
+    refused, looking = heart.submit(put), heart.submit(look)
+    heart.refuses = lambda append: True
+    heart.step_until(lambda: refused.turn is Turn.DONE)  # and with it the state that the other one has seen
+    heart.refuses = lambda append: False
+    again, bystander = heart.submit(put), heart.submit(state(boxes("z")))
+    heart.step_until(lambda: all(job.turn is Turn.DONE for job in (looking, again, bystander)))
+    assert looking.receipt().result == 1
+    assert again.receipt().position == 1
+    assert bystander.receipt().result == ()

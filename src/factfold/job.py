@@ -229,9 +229,17 @@ def _divergence(
     for index, (key, state, version) in enumerate(before):
         if index >= len(now) or now[index][0] != key:
             return None if key in tried else key
-        if now[index][2] != version or (now[index][1] is not state and now[index][1] != state):
+        if now[index][2] != version or not _unchanged(state, now[index][1]):
             return None
     return next((key for key in wanted_before if key not in read), None)
+
+
+def _unchanged(before: object, now: object) -> bool:
+    """Whether a state is what it was. Where its own `==` raises, nobody can say so."""
+    try:
+        return now is before or bool(now == before)
+    except Exception:  # whatever it is, it is no fault of those who are decided together with this one
+        return False
 
 
 MAX_COUNT = 2**63 - 1
