@@ -50,6 +50,22 @@ def test_a_command_that_keeps_others_waiting_is_logged_once_by_its_name(
     assert re.match(r"The command tests\.test_notices\..*think took \d+\.\d seconds", said[0])
 
 
+def test_a_logging_filter_that_raises_fails_no_command(
+    together: Together, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filtered: list[logging.LogRecord] = []
+
+    def moody(record: logging.LogRecord) -> bool:
+        filtered.append(record)
+        raise LookupError("bad luck")
+
+    monkeypatch.setattr(logging.getLogger("factfold"), "filters", [moody])
+    together.faulty.after["append"] = once(raising(OutcomeUnknownError("the connection broke")))
+    (outcome,) = together.execute((deposit, "ann", 1))
+    assert isinstance(outcome, Receipt)
+    assert len(filtered) == 1
+
+
 def test_every_message_is_in_the_documentation() -> None:
     page = " ".join((ROOT / "docs" / "how-to" / "observability.md").read_text("utf-8").split())
     messages = [

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 
 def warn(message: str, *args: object, error: BaseException | None = None) -> None:
     """A warning of the logger `factfold`; `args` are filled into the message as logging does it.
 
-    With `error` its traceback follows: for what is wrong in somebody's code, and not for what a server answers.
+    With `error` its traceback follows: for what is wrong in somebody's code, and not for what a server answers. Where a
+    filter or a handler of the application raises, the warning is lost, and nothing else.
     """
     # Here, so that `import factfold` need not wait for it: as a rule there is nothing to say.
     import logging
 
-    logging.getLogger("factfold").warning(message, *args, exc_info=error)
+    with suppress(Exception):  # it would fail the commands of others, or end the thread that warns
+        logging.getLogger("factfold").warning(message, *args, exc_info=error)
 
 
 _slow: set[str] = set()
