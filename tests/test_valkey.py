@@ -99,6 +99,37 @@ def test_a_user_with_too_few_rights_is_told_so(valkey_server: ValkeyServer) -> N
         store.execute(deposit, "ann")
 
 
+@pytest.mark.parametrize("command", ["hset", "append", "zadd", "xadd", "del", "rpush", "pexpire"])
+def test_a_user_who_may_not_do_all_that_an_append_takes_leaves_nothing_behind(
+    command: str, valkey: Valkey, valkey_server: ValkeyServer
+) -> None:
+    with one_log(valkey, "n") as log:
+        scribe = Scribe(log)
+        scribe.write(new("a:1"))
+        valkey_server.ask("ACL", "SETUSER", "dan", "reset", "on", ">secret", "~*", "&*", "+@all", f"-{command}")
+        limited = Valkey(f"valkey://dan:secret@127.0.0.1:{valkey_server.port}", prefix=valkey.prefix)
+        with one_log(limited, "n") as other:
+            for stream in ("a:1", "b:1"):
+                with pytest.raises(StoreUnavailableError, match=f"(?i)no right .* {command}"):
+                    other.append(appending([new(stream)], scribe.head))
+        scribe.assert_unchanged()
+        scribe.write(new("b:1"), new("a:1"))
+        scribe.assert_unchanged()
+        assert list(log.problems()) == []
+
+
+def test_a_user_who_may_not_do_all_that_a_swap_takes_leaves_nothing_behind(
+    valkey: Valkey, valkey_server: ValkeyServer
+) -> None:
+    valkey_server.ask("ACL", "SETUSER", "joe", "reset", "on", ">secret", "~*", "&*", "+@all", "-hdel")
+    with one_log(valkey, "n") as log:
+        log.put("p", "b", b"old")
+        limited = Valkey(f"valkey://joe:secret@127.0.0.1:{valkey_server.port}", prefix=valkey.prefix)
+        with one_log(limited, "n") as other, pytest.raises(StoreUnavailableError, match="no right .* HDEL"):
+            other.swap(Swap(Put("p", "a", b"new"), None, (Put("p", "b", None),)))
+        assert log.get("p", ["a", "b"]) == {"b": b"old"}
+
+
 def test_a_server_that_does_not_tell_its_settings_is_not_taken_for_a_durable_one(valkey_server: ValkeyServer) -> None:
     valkey_server.ask("ACL", "SETUSER", "eve", "on", ">secret", "~*", "&*", "+@all", "-config")
     _valkey_place.warned.clear()

@@ -39,6 +39,10 @@ if is_busy(ask.token) then
   return { 'busy' }
 end
 
+local denial = denied('HSET', 'APPEND', 'ZADD', 'XADD', 'DEL', 'SET', 'RPUSH', 'PEXPIRE')
+if denial then
+  return denial
+end
 local codes, new_codes, code = {}, {}, nil
 for index, type in ipairs(ask.event_types) do
   codes[index] = redis.call('HGET', TYPES, type)

@@ -180,6 +180,16 @@ local function milliseconds()
   return now[1] * 1000 + math.floor(now[2] / 1000)
 end
 
+-- The error to answer with, when the user lacks the right to one of these commands. It is asked for before the first
+-- write: a command that is refused after it would leave half of the work behind.
+local function denied(...)
+  for _, command in ipairs({ ... }) do
+    if not redis.acl_check_cmd(command, LOG) then
+      return redis.error_reply('NOPERM this user has no right to the command ' .. command)
+    end
+  end
+end
+
 -- Whether somebody else has the turn. One that was given back, and that nobody took, is free.
 local function is_busy(token)
   local holder = redis.call('GET', TURN)

@@ -12,6 +12,10 @@ if ask.expects ~= 'any' then
     return { 'other' }
   end
 end
+local denial = denied('HSET', 'HDEL')
+if denial then
+  return denial
+end
 for _, put in ipairs(ask.puts) do
   redis.call('HLEN', KEYS[put[1]]) -- an error, when it is no hash
 end
