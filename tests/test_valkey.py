@@ -317,6 +317,18 @@ def test_an_index_that_lost_a_record_is_a_problem(valkey: Valkey, valkey_server:
         ]
 
 
+def test_a_stream_whose_index_is_gone_does_not_begin_again(valkey: Valkey, valkey_server: ValkeyServer) -> None:
+    with one_log(valkey, "n") as log:
+        scribe = Scribe(log)
+        scribe.write(new("a:1"), new("b:1"))
+        valkey_server.ask("DEL", f"{valkey.prefix}:{{n}}:s:a:1")
+        for empty in ((), ("a:1",)):
+            with pytest.raises(StorageFormatError, match="a:1 has events.*is gone.*Nothing was written"):
+                log.append(appending([new("b:1"), new("a:1")], scribe.head, empty=empty))
+        scribe.write(new("b:1"))
+        assert log.head() == scribe.head
+
+
 def test_an_event_that_is_gone_is_a_problem(valkey: Valkey, valkey_server: ValkeyServer) -> None:
     with one_log(valkey, "x") as log:
         Scribe(log).write(*several(3, "a:1"))

@@ -68,13 +68,13 @@ for _, stream in ipairs(ask.streams) do
   end
   counts[stream], records[stream], bases[#bases + 1] = size, {}, size
   if size == 0 then
+    local name = string.sub(KEYS[stream], ask.prefix + 1)
+    if redis.call('ZSCORE', NAMES, name) then -- an error, when it is no sorted set
+      return { 'damaged', 'the stream ' .. name .. ' has events, and the key with its index is gone' }
+    end
     new_names[#new_names + 1] = 0
-    new_names[#new_names + 1] = string.sub(KEYS[stream], ask.prefix + 1)
+    new_names[#new_names + 1] = name
   end
-end
-
-if #new_names > 0 then
-  redis.call('ZCARD', NAMES) -- an error, when it is no sorted set
 end
 
 local answer = told('appended', position, id, {})
