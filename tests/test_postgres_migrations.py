@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from zlib import crc32
 
 import psycopg
 import pytest
@@ -14,6 +16,7 @@ from factfold.storage.base import Append, Log, LogPage, Put, Swap
 from factfold.storage.postgres import Postgres
 from factfold.testing.contract.running import one_log
 from factfold.testing.contract.scribe import appending, new
+from tests.racing import eventually, start
 from tests.servers.postgres import PostgresServer
 
 NAMESPACE = "old"
@@ -67,6 +70,19 @@ def test_a_database_of_version_1_is_migrated_by_whoever_opens_it_first(
     assert versions(old) == list(range(1, VERSION + 1))
     with one_log(direct, NAMESPACE) as log:
         assert_goes_on(log)
+
+
+def test_who_comes_second_waits_for_the_migration_also_with_a_short_lock_timeout(
+    old: psycopg.Connection, direct: Postgres, postgres_server: PostgresServer
+) -> None:
+    hasty = replace(direct, url=f"{direct.url}?options=-clock_timeout%3D1ms")
+    with old.transaction():
+        old.execute("SELECT pg_advisory_xact_lock(%s)", (crc32(f"factfold {direct.schema}".encode()),))
+        opening = start(hasty.open)
+        waits = "SELECT 1 FROM pg_locks WHERE NOT granted AND waitstart < clock_timestamp() - interval '5 ms'"
+        eventually(lambda: opening.ended or postgres_server.sql(waits))
+    opening.result().close()
+    assert versions(old) == list(range(1, VERSION + 1))
 
 
 def test_the_printed_sql_does_what_is_missing(old: psycopg.Connection, direct: Postgres) -> None:

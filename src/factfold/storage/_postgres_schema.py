@@ -214,4 +214,9 @@ _THERE = _sql(
 )
 _SCHEMA = _sql("schema", "SELECT to_regnamespace(quote_ident($1)) IS NOT NULL", 1)
 _NOTIFY = _sql("notify", "SELECT pg_notify($1, $2)", 2)
-_LOCK = _sql("migration_lock", "SELECT pg_advisory_xact_lock($1)", 1)
+_LOCK = _sql(
+    "migration_lock",
+    # A short lock_timeout of the role is not for this: who comes second waits until the first one has done it.
+    "SELECT set_config('lock_timeout', '0', true), pg_advisory_xact_lock($1)",
+    1,
+)
