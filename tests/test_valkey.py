@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -17,12 +17,13 @@ from factfold.errors import (
     StorageFormatError,
     StorageFullError,
     StorageReadOnlyError,
+    StoreClosedError,
     StoreUnavailableError,
     UnsafeStorageError,
 )
 from factfold.storage import _valkey_place
 from factfold.storage._valkey_servers import check_version
-from factfold.storage.base import EMPTY, Appended, Conflict, Log, LogPage, Put, Swap
+from factfold.storage.base import EMPTY, Appended, AsyncLog, Conflict, Log, LogPage, Put, Swap
 from factfold.storage.valkey import Valkey
 from factfold.testing.contract.running import logs, one_log
 from factfold.testing.contract.scribe import (
@@ -37,7 +38,7 @@ from factfold.testing.contract.scribe import (
     several,
 )
 from tests.ledger import Deposited, accounts
-from tests.racing import eventually, race, start
+from tests.racing import eventually, race, soon, start
 from tests.servers.site import free_port
 from tests.servers.valkey import ValkeyServer
 
@@ -469,6 +470,25 @@ def test_a_lock_that_nobody_gives_back_is_waited_for_until_the_timeout(valkey_se
             other.lock(asking(EMPTY))
         holder.unlock()
         Scribe(other).write(new("a:1"))
+
+
+def test_who_waits_for_the_lock_hears_at_once_that_the_store_is_closed(valkey_server: ValkeyServer) -> None:
+    storage = valkey_server.storage(timeout=60.0, lease=100.0)
+
+    async def close_while_waiting(write: Callable[[AsyncLog], Awaitable[object]]) -> None:
+        engine = await storage.open_async()
+        writing = asyncio.ensure_future(write(await engine.log("n")))
+        await soon(lambda: _blocked(valkey_server))
+        async with asyncio.timeout(10):
+            await engine.close()
+            with pytest.raises(StoreClosedError):
+                await writing
+
+    with one_log(storage, "n") as holder:
+        holder.lock(asking(EMPTY))
+        append = appending([new("a:1")], EMPTY)
+        for write in (lambda log: log.append(append), lambda log: log.lock(append.check)):
+            asyncio.run(close_while_waiting(write))
 
 
 def _blocked(server: ValkeyServer) -> int:

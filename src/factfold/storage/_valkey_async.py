@@ -74,7 +74,7 @@ class AsyncValkeyEngine:
         if not self._connections.closed:
             for log in list(self._logs):
                 with suppress(StorageError, StoreClosedError):  # The lease ends it.
-                    await log.unlock()
+                    await log.close()
         await self._connections.close()
 
 
@@ -121,6 +121,11 @@ class AsyncValkeyLog:
 
     async def unlock(self) -> None:
         await asyncio.shield(self._connections.start(self._in_order(self._operations.unlock())))
+
+    async def close(self) -> None:
+        """Gives the lock back; who waits for it waits no longer."""
+        self._operations.closing = True
+        await self.unlock()
 
     async def resolve(self, append: Append) -> Appended | None:
         return await asyncio.shield(self._connections.start(self._connections.run(self._operations.resolve(append))))

@@ -69,7 +69,7 @@ class ValkeyEngine:
         if not self._connections.closed:
             for log in list(self._logs):
                 with suppress(StorageError, StoreClosedError):  # The lease ends it.
-                    log.unlock()
+                    log.close()
         self._connections.close()
 
 
@@ -108,6 +108,11 @@ class ValkeyLog:
 
     def unlock(self) -> None:
         self._connections.run(self._operations.unlock())
+
+    def close(self) -> None:
+        """Gives the lock back; who waits for it waits no longer."""
+        self._operations.closing = True
+        self.unlock()
 
     def resolve(self, append: Append) -> Appended | None:
         return self._connections.run(self._operations.resolve(append))

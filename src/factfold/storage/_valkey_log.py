@@ -20,6 +20,7 @@ from factfold.errors import (
     NotReplicatedError,
     OutcomeUnknownError,
     StorageFormatError,
+    StoreClosedError,
     StoreUnavailableError,
 )
 from factfold.storage._valkey_formats import FORMAT
@@ -84,7 +85,7 @@ class Operations(Reading):
 
     `held` is the turn, from `lock` on until an append or `unlock` ends it; `left` are those that interrupted operations
     may still have: they are given back before anything else is written. `queues`: the last append lost while somebody
-    had the turn.
+    had the turn. `closing`: nobody waits for the turn any more.
     """
 
     def __init__(self, name: str, keys: Keys, route: Route, rules: Rules) -> None:
@@ -93,6 +94,7 @@ class Operations(Reading):
         self.held: Turn | None = None
         self.left: list[Turn] = []
         self.queues = False
+        self.closing = False
 
     def forget(self) -> None:
         """In a child process: what was held is the parent's."""
@@ -254,6 +256,8 @@ class Operations(Reading):
 
     def _await_turn(self, deadline: float) -> Steps[Turn | None]:
         """Waits in the server's queue. None: the time is over for now, and who asks has to look again."""
+        if self.closing:
+            raise StoreClosedError(f"{self.name}: the store is closed")
         if time.monotonic() >= deadline:
             raise StoreUnavailableError(
                 f"{self.name}: another writer has held the lock for {self._rules.timeout} seconds. Nothing was written."
