@@ -115,7 +115,7 @@ class Deciding(Waiting):
         if not decided:
             missing = tuple([stream for stream in tx.suspended if not self.cache.holds(stream.key)])
             with self._guard:
-                self.missing.leave(job)  # an interrupted leader may have left something
+                job.missing = None  # an interrupted leader may have left something
                 if job.misses >= MAX_MISSES or not missing:  # the latter: this batch takes for empty what is loaded
                     self._starved.append((job, missing))
                 else:

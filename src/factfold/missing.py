@@ -25,18 +25,13 @@ class Missing:
 
     def leave(self, job: Job) -> Collection[LoadTask]:
         """A job waits no more. Gives the loads that its caller was making: somebody else has to."""
-        tasks: set[LoadTask] = set()
-        for key in job.missing or ():
-            loading = self.loadings.get(key)
-            if loading is None:
-                continue
-            loading.jobs = [each for each in loading.jobs if each is not job]
-            if loading.task is not None and loading.task.loader is job:
-                tasks.add(loading.task)
-            elif loading.task is None and not loading.jobs:
-                del self.loadings[key]
-        job.missing = None
-        return tasks
+        # An interrupted caller may have noted of some what came, and not of all: so they are all looked at.
+        for loading in list(self.loadings.values()):
+            if job in loading.jobs:
+                loading.jobs = [each for each in loading.jobs if each is not job]
+            if not loading.jobs and loading.task is None:
+                del self.loadings[loading.key]
+        return {loading.task for loading in self.loadings.values() if loading.task and loading.task.loader is job}
 
     def clear(self) -> list[Job]:
         """Nothing is loaded any more. Gives those who wait."""
