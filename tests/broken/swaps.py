@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -139,6 +139,22 @@ class CallsTheBodyOfALostSwap(SoundTransactions):
         if not done:
             body(self)
         return done
+
+
+class ForgetsWhatTheBodyGives(SoundTransactions):
+    """It does what the body does, and no more."""
+
+    caught_by = ("what_a_body_gives_is_written_with_the_swap", "async_transactions_call_or_await")
+
+    def transact(self, swap: Swap, body: Callable[[object], object]) -> bool:
+        return self.transactional.transact(swap, lambda connection: _nothing_of(body(connection)))
+
+
+def _nothing_of(given: object) -> object:
+    async def await_it(given: Awaitable[object]) -> None:
+        await given
+
+    return await_it(given) if isinstance(given, Awaitable) else None
 
 
 class AppendsWithoutWhatAccompanies(SoundTransactions):
