@@ -69,6 +69,7 @@ class Proxy:
         self.received: dict[Direction, int] = dict.fromkeys(DIRECTIONS, 0)
         self._to = to
         self._delay = 0.0
+        self._cuts = 0
         self._stalled: set[Direction] = set()
         self._traps: list[Trap] = []
         self._watched: list[tuple[Direction, bytes, threading.Event]] = []
@@ -180,6 +181,7 @@ class Proxy:
             link.set_gates(set())
 
     async def _cut(self) -> None:
+        self._cuts += 1
         for link in self._links:
             link.cut()
         self._links.clear()
@@ -191,10 +193,15 @@ class Proxy:
         self._links.clear()
 
     async def _connected(self, reader: asyncio.StreamReader, client: asyncio.StreamWriter) -> None:
+        cuts = self._cuts
         try:
             from_server, server = await asyncio.open_connection("127.0.0.1", self._to)
         except OSError:
             _reset(client)
+            return
+        if cuts != self._cuts or not self._door.is_serving():  # it came just before
+            _reset(client)
+            _reset(server)
             return
         link = _Link(client, server)
         link.set_gates(self._stalled)
